@@ -1,0 +1,1 @@
+//! Speed of the hot paths, measured by the benches beside this file.

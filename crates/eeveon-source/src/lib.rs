@@ -1,0 +1,41 @@
+//! Git: what is new, fetch it, list it, read it.
+//!
+//! [`Mirror`] is a bare mirror of one repository. It asks the server what a branch, tag or `HEAD`
+//! names ([`Mirror::resolve`]), fetches exactly that commit ([`Mirror::fetch`]), and then says what
+//! a release of it consists of (it implements [`eeveon_core::Contents`]). Everything happens in this
+//! process through gix; the only programs started are `ssh`, and `git upload-pack` for a repository
+//! on this machine. No hook, filter, credential helper or configuration but the mirror's own is ever
+//! consulted.
+//!
+//! # `.deployignore`
+//!
+//! Files of this name, in any folder of what is deployed (none above `dir`), say what is not deployed, with exactly the meaning
+//! `.gitignore` has for git; the patterns of [`SourceConfig::ignore`] stand above all of them. The
+//! `.deployignore` files themselves are never deployed. One that is a symbolic link is not read.
+
+mod client;
+mod config;
+mod contents;
+mod discover;
+mod error;
+mod history;
+mod http;
+mod ignore;
+mod links;
+mod mirror;
+mod names;
+mod refs;
+mod submodule;
+mod transfer;
+mod transport;
+mod url;
+mod watch;
+
+pub use config::{Credentials, Limits, Secret, SourceConfig};
+pub use discover::{LocalRepository, discover};
+pub use error::SourceError;
+pub use history::Between;
+pub use mirror::{MIRROR_FORMAT, Mirror};
+pub use refs::{Want, check_branch};
+pub use transfer::Fetched;
+pub use url::RepoUrl;

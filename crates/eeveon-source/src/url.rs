@@ -1,0 +1,547 @@
+//! Where a repository is: which addresses are understood, and which are refused.
+
+use std::{fmt, net::IpAddr, path::Path, str::FromStr};
+
+use crate::{SourceError, refs::shown};
+
+/// The address of a repository, of one of the kinds that are ever used. Showing it shows no
+/// password, no token and no user name of an https address (forges accept tokens there).
+///
+/// Source: git-fetch(1), "Git URLs", <https://git-scm.com/docs/git-fetch#_git_urls>.
+#[derive(Clone, Eq, PartialEq)]
+pub struct RepoUrl(pub(crate) Place);
+
+#[derive(Clone, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// `https://`, or `http://` on loopback. The path begins with `/`, encoded as given.
+    Http { secure: bool, user: Option<String>, host: String, port: Option<u16>, path: String },
+    /// `ssh://` and `user@host:path`. The path as the server gets it.
+    Ssh { user: Option<String>, host: String, port: Option<u16>, path: String },
+    /// `git://`.
+    Daemon { host: String, port: Option<u16>, path: String },
+    /// An absolute path on this machine.
+    Local { path: String },
+}
+
+impl RepoUrl {
+    /// Reads an address. `http://` and `git://`, which protect nothing, are accepted on loopback
+    /// only.
+    ///
+    /// # Errors
+    ///
+    /// `source/url`, with the rule the address breaks.
+    pub fn parse(text: &str) -> Result<Self, SourceError> {
+        parse(text, false)
+    }
+
+    /// Reads an address; `git://` may name any host. Nothing proves then that what arrives is what
+    /// the repository holds.
+    ///
+    /// # Errors
+    ///
+    /// `source/url`, with the rule the address breaks.
+    pub fn parse_allowing_insecure(text: &str) -> Result<Self, SourceError> {
+        parse(text, true)
+    }
+
+    /// Reads an address a person typed in folder `cwd`: a relative path is taken from there.
+    ///
+    /// # Errors
+    ///
+    /// `source/url`, with the rule the address breaks.
+    pub fn parse_in(text: &str, cwd: &Path) -> Result<Self, SourceError> {
+        match is_path(text) && !text.starts_with('/') && !text.is_empty() {
+            false => Self::parse(text),
+            true if text.starts_with('-') => refuse(text, "it must not begin with `-`"),
+            true => match cwd.join(text).to_str() {
+                Some(absolute) => Self::parse(absolute),
+                None => refuse(text, "the current folder's name is not UTF-8"),
+            },
+        }
+    }
+
+    /// Returns what the repository is called: the last part of its path, without `.git`.
+    pub fn name(&self) -> Option<&str> {
+        let path = match &self.0 {
+            Place::Http { path, .. }
+            | Place::Ssh { path, .. }
+            | Place::Daemon { path, .. }
+            | Place::Local { path } => path,
+        };
+        let path = path.trim_end_matches('/');
+        let path = path.strip_suffix("/.git").unwrap_or(path).trim_end_matches('/');
+        let last = path.rsplit('/').next().unwrap_or(path);
+        Some(last.strip_suffix(".git").unwrap_or(last)).filter(|name| !matches!(*name, "" | "." | ".."))
+    }
+
+    /// Returns the folder, for a repository on this machine.
+    pub fn local_path(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Local { path } => Some(Path::new(path)),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for RepoUrl {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Debug for RepoUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RepoUrl({self})")
+    }
+}
+
+impl fmt::Display for RepoUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = |port: &Option<u16>| port.map(|port| format!(":{port}")).unwrap_or_default();
+        match &self.0 {
+            Place::Http { secure, host, port: number, path, .. } => {
+                let scheme = if *secure { "https" } else { "http" };
+                write!(f, "{scheme}://{}{}{path}", bracketed(host), port(number))
+            }
+            Place::Ssh { user, host, port: number, path } => {
+                let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+                let slash = if path.starts_with('/') { "" } else { "/" };
+                write!(f, "ssh://{user}{}{}{slash}{path}", bracketed(host), port(number))
+            }
+            Place::Daemon { host, port: number, path } => {
+                write!(f, "git://{}{}{path}", bracketed(host), port(number))
+            }
+            Place::Local { path } => f.write_str(path),
+        }
+    }
+}
+
+/// Puts brackets around an IPv6 address.
+pub(crate) fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Refuses `text`, of which nothing secret is shown.
+fn refuse<T>(text: &str, rule: &'static str) -> Result<T, SourceError> {
+    let given = match (text.find("://"), text.rfind('@')) {
+        (Some(start), Some(at)) if start < at => {
+            let scheme = text.get(..start + 3).unwrap_or_default();
+            let rest = text.get(at..).unwrap_or_default();
+            format!("{scheme}***{rest}")
+        }
+        // Before the `@` of `user:password@host` there may be a password too.
+        (None, Some(at)) if text.get(..at).is_some_and(|before| before.contains(':')) => {
+            format!("***{}", text.get(at..).unwrap_or_default())
+        }
+        _ => text.to_owned(),
+    };
+    Err(SourceError::Url { given: shown(&given), rule })
+}
+
+/// Whether git takes `text` for a path: no scheme, and no `:` before the first `/`.
+fn is_path(text: &str) -> bool {
+    if text.contains("://") {
+        return false;
+    }
+    match (text.find(':'), text.find('/')) {
+        (None, _) => true,
+        (Some(colon), Some(slash)) => slash < colon,
+        (Some(_), None) => false,
+    }
+}
+
+fn parse(text: &str, insecure: bool) -> Result<RepoUrl, SourceError> {
+    if text.is_empty() {
+        return refuse(text, "it is empty");
+    }
+    if text.len() > 4000 {
+        return refuse(text, "it is too long");
+    }
+    if text.chars().any(char::is_control) {
+        return refuse(text, "it has a control character");
+    }
+    if text.starts_with('-') {
+        return refuse(text, "it must not begin with `-`");
+    }
+    // `helper::address` makes git run git-remote-helper, `ext::` among them, which is a shell.
+    let scheme_end =
+        text.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c))).unwrap_or(text.len());
+    if text.get(scheme_end..).is_some_and(|rest| rest.starts_with("::")) {
+        return refuse(text, "remote helpers are never used");
+    }
+    let place = match text.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', ':', '@']) => {
+            match scheme.to_ascii_lowercase().as_str() {
+                "https" => http(text, rest, true)?,
+                "http" => http(text, rest, false)?,
+                "ssh" | "git+ssh" | "ssh+git" => ssh_url(text, rest)?,
+                "git" => daemon(text, rest, insecure)?,
+                "file" => file_url(text, rest)?,
+                _ => return refuse(text, "this kind of address is never used"),
+            }
+        }
+        _ if is_path(text) => local(text, text.to_owned())?,
+        _ => scp(text)?,
+    };
+    Ok(RepoUrl(place))
+}
+
+struct Authority<'a> {
+    user: Option<&'a str>,
+    host: String,
+    port: Option<u16>,
+    path: &'a str,
+}
+
+/// Splits `[user@]host[:port]/path`.
+fn authority<'a>(text: &str, rest: &'a str) -> Result<Authority<'a>, SourceError> {
+    let slash = rest.find('/').unwrap_or(rest.len());
+    let (place, path) = (rest.get(..slash).unwrap_or_default(), rest.get(slash..).unwrap_or_default());
+    let (user, place) = match place.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, place),
+    };
+    if user.is_some_and(|user| user.contains(':')) {
+        return refuse(text, "it holds a password");
+    }
+    let (host, port) = match place.strip_prefix('[') {
+        Some(place) => match place.split_once(']') {
+            Some((host, "")) => (host, None),
+            Some((host, port)) if port.starts_with(':') => (host, port.strip_prefix(':')),
+            _ => return refuse(text, "its host is malformed"),
+        },
+        None => match place.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        },
+    };
+    let port = match port {
+        None | Some("") => None,
+        Some(digits) => match digits.parse::<u16>() {
+            Ok(port) if port > 0 && digits.bytes().all(|b| b.is_ascii_digit()) => Some(port),
+            _ => return refuse(text, "its port is malformed"),
+        },
+    };
+    Ok(Authority { user: check_user(text, user)?, host: check_host(text, host)?, port, path })
+}
+
+fn check_user<'a>(text: &str, user: Option<&'a str>) -> Result<Option<&'a str>, SourceError> {
+    match user {
+        Some("") => Ok(None),
+        Some(user) if user.starts_with('-') => refuse(text, "its user begins with `-`"),
+        Some(user) if !user.bytes().all(|b| b.is_ascii_graphic()) => refuse(text, "its user is malformed"),
+        user => Ok(user),
+    }
+}
+
+/// Accepts names and addresses only: nothing ssh, a resolver or a proxy could read otherwise.
+fn check_host(text: &str, host: &str) -> Result<String, SourceError> {
+    if host.is_empty() {
+        return refuse(text, "it names no host");
+    }
+    if host.starts_with('-') {
+        return refuse(text, "its host begins with `-`");
+    }
+    let plain = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    if !plain && host.parse::<IpAddr>().is_err() {
+        return refuse(text, "its host is malformed");
+    }
+    Ok(host.to_owned())
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn http(text: &str, rest: &str, secure: bool) -> Result<Place, SourceError> {
+    let Authority { user, host, port, path } = authority(text, rest)?;
+    if !secure && !is_loopback(&host) {
+        return refuse(text, "http:// protects nothing and is used on this machine only");
+    }
+    if path.trim_matches('/').is_empty() {
+        return refuse(text, "it names no repository");
+    }
+    if path.contains(['?', '#', ' ', '\\']) {
+        return refuse(text, "its path is malformed");
+    }
+    Ok(Place::Http { secure, user: user.map(str::to_owned), host, port, path: path.to_owned() })
+}
+
+fn ssh_url(text: &str, rest: &str) -> Result<Place, SourceError> {
+    let Authority { user, host, port, path } = authority(text, rest)?;
+    let path = decode(text, path)?;
+    // ssh://host/~user/x means the path ~user/x.
+    let path = match path.strip_prefix('/') {
+        Some(rest) if rest.starts_with('~') => rest.to_owned(),
+        _ => path,
+    };
+    Ok(Place::Ssh { user: user.map(str::to_owned), host, port, path: check_path(text, path)? })
+}
+
+fn scp(text: &str) -> Result<Place, SourceError> {
+    let (user, rest) = match text.split_once('@') {
+        // Only an `@` before the `:` ends a user; one in the path does not.
+        Some((user, rest)) if !user.contains([':', '/']) => (Some(user), rest),
+        Some((user, rest)) if user.contains(':') && !user.contains('/') && rest.contains(':') => {
+            return refuse(text, "it holds a password");
+        }
+        _ => (None, text),
+    };
+    let (host, path) = match rest.strip_prefix('[') {
+        Some(rest) => match rest.split_once("]:") {
+            Some(parts) => parts,
+            None => return refuse(text, "its host is malformed"),
+        },
+        None => match rest.split_once(':') {
+            Some(parts) => parts,
+            None => return refuse(text, "its host is malformed"),
+        },
+    };
+    // [host:port]:path, as git reads it.
+    let (host, port) = match host.split_once(':') {
+        Some((name, port)) if host.parse::<IpAddr>().is_err() => match port.parse::<u16>() {
+            Ok(port) if port > 0 => (name, Some(port)),
+            _ => return refuse(text, "its port is malformed"),
+        },
+        _ => (host, None),
+    };
+    Ok(Place::Ssh {
+        user: check_user(text, user)?.map(str::to_owned),
+        host: check_host(text, host)?,
+        port,
+        path: check_path(text, path.to_owned())?,
+    })
+}
+
+fn daemon(text: &str, rest: &str, insecure: bool) -> Result<Place, SourceError> {
+    let Authority { user, host, port, path } = authority(text, rest)?;
+    if user.is_some() {
+        return refuse(text, "git:// knows no users");
+    }
+    if !insecure && !is_loopback(&host) {
+        return refuse(text, "git:// protects nothing and is used on this machine only");
+    }
+    let path = check_path(text, decode(text, path)?)?;
+    Ok(Place::Daemon { host, port, path })
+}
+
+fn file_url(text: &str, rest: &str) -> Result<Place, SourceError> {
+    let path = match rest.strip_prefix("localhost/") {
+        Some(path) => format!("/{path}"),
+        None if rest.starts_with('/') => rest.to_owned(),
+        None => return refuse(text, "file:// names paths on this machine only"),
+    };
+    local(text, decode(text, &path)?)
+}
+
+fn local(text: &str, path: String) -> Result<Place, SourceError> {
+    if !path.starts_with('/') {
+        return refuse(text, "a path must be absolute");
+    }
+    Ok(Place::Local { path: check_path(text, path)? })
+}
+
+fn check_path(text: &str, path: String) -> Result<String, SourceError> {
+    if path.trim_matches('/').is_empty() {
+        return refuse(text, "it names no repository");
+    }
+    if path.starts_with('-') {
+        return refuse(text, "its path begins with `-`");
+    }
+    if path.chars().any(char::is_control) {
+        return refuse(text, "it has a control character");
+    }
+    Ok(path)
+}
+
+/// Decodes `%41`, as git does for every kind of URL but http.
+fn decode(text: &str, path: &str) -> Result<String, SourceError> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
+                match (digit(bytes.next()), digit(bytes.next())) {
+                    (Some(high), Some(low)) => out.push((high * 16 + low) as u8),
+                    _ => return refuse(text, "it has a malformed `%`"),
+                }
+            }
+            byte => out.push(byte),
+        }
+    }
+    match String::from_utf8(out) {
+        Ok(path) => Ok(path),
+        Err(_) => refuse(text, "its path is not UTF-8"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(text: &str) -> &'static str {
+        match RepoUrl::parse(text) {
+            Err(SourceError::Url { rule, .. }) => rule,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_kind_is_understood() {
+        for (text, shown) in [
+            ("https://example.org/a/b.git", "https://example.org/a/b.git"),
+            ("HTTPS://example.org:8443/a", "https://example.org:8443/a"),
+            ("https://me@example.org/a", "https://example.org/a"),
+            ("http://127.0.0.1:8080/a", "http://127.0.0.1:8080/a"),
+            ("http://localhost/a", "http://localhost/a"),
+            ("http://[::1]:1/a", "http://[::1]:1/a"),
+            ("ssh://git@example.org/a/b", "ssh://git@example.org/a/b"),
+            ("ssh://example.org:2222/~me/b", "ssh://example.org:2222/~me/b"),
+            ("ssh://[fe80::1]/a%20b", "ssh://[fe80::1]/a b"),
+            ("git@example.org:a/b.git", "ssh://git@example.org/a/b.git"),
+            ("example.org:/srv/a", "ssh://example.org/srv/a"),
+            ("[::1]:a", "ssh://[::1]/a"),
+            ("[example.org:2222]:a", "ssh://example.org:2222/a"),
+            ("git@host:a@b:c", "ssh://git@host/a@b:c"),
+            ("git://localhost/a", "git://localhost/a"),
+            ("file:///srv/a%41", "/srv/aA"),
+            ("file://localhost/srv/a", "/srv/a"),
+            ("/srv/a", "/srv/a"),
+            ("/srv/a:b", "/srv/a:b"),
+            ("/srv/x@y:z", "/srv/x@y:z"),
+        ] {
+            assert_eq!(RepoUrl::parse(text).unwrap().to_string(), shown, "{text}");
+        }
+    }
+
+    #[test]
+    fn proto_allow_refuses_every_other_transport() {
+        for bad in [
+            "ext::sh -c touch% /tmp/x",
+            "fd::17/foo",
+            "a::b",
+            "file::/x",
+            "transport-x::y",
+            "ftp://h/x",
+            "rsync://h/x",
+            "ftps://h/x",
+            "bundle:///x",
+            "http://example.org/x",
+            "git://example.org/x",
+            "javascript://x/y",
+            "http+unix://x/y",
+        ] {
+            assert!(RepoUrl::parse(bad).is_err(), "{bad}");
+        }
+        assert!(RepoUrl::parse_allowing_insecure("git://example.org/x").is_ok());
+        assert!(RepoUrl::parse_allowing_insecure("http://example.org/x").is_err());
+        assert!(RepoUrl::parse_allowing_insecure("ext::sh").is_err());
+    }
+
+    #[test]
+    fn inj_option_no_part_begins_with_a_dash() {
+        for bad in [
+            "-oProxyCommand=x",
+            "--upload-pack=x",
+            "ssh://-oProxyCommand=x/y",
+            "ssh://-u@host/y",
+            "-x@host:y",
+            "a@-host:y",
+            "-host:y",
+            "host:-y",
+            "git@host:-oProxyCommand=x",
+            "ssh://[-x]/y",
+            "git://-x/y",
+            "https://-x/y",
+            "https://-u@x/y",
+            "[-oProxyCommand=x]:y",
+        ] {
+            assert!(RepoUrl::parse(bad).is_err(), "{bad}");
+        }
+        assert!(RepoUrl::parse_in("-x", Path::new("/a")).is_err());
+    }
+
+    #[test]
+    fn cred_host_control_bytes_are_refused() {
+        for bad in [
+            "https://h/x\ny",
+            "https://h/x\0",
+            "https://h\r/x",
+            "ssh://h/%0ax",
+            "ssh://h/%00",
+            "git@h:a\nb",
+            "/a\nb",
+            "file:///a%0Ab",
+            "git://localhost/a%0ahost=x",
+            "https://h/\u{9b}x",
+            "git@h:\u{85}",
+        ] {
+            assert!(RepoUrl::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_refused_and_never_shown() {
+        for bad in [
+            "https://me:hunter2@example.org/x",
+            "ssh://me:hunter2@example.org/x",
+            "https://:hunter2@h/x",
+            "me:hunter2@example.org:x",
+            "ftp://me:hunter2@h/x",
+            "https://hunter2@/x",
+            "ftp://hunter2@h/x",
+        ] {
+            let error = RepoUrl::parse(bad).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+        let url = RepoUrl::parse("https://ghp_token@example.org/x").unwrap();
+        assert!(!url.to_string().contains("ghp_token"));
+    }
+
+    #[test]
+    fn malformed_ones_say_why() {
+        assert_eq!(rule(""), "it is empty");
+        assert_eq!(rule("https:///x"), "it names no host");
+        assert_eq!(rule("ssh:///x"), "it names no host");
+        assert_eq!(rule("https://h"), "it names no repository");
+        assert_eq!(rule("ssh://h/"), "it names no repository");
+        assert_eq!(rule("h:"), "it names no repository");
+        assert_eq!(rule("https://h:0/x"), "its port is malformed");
+        assert_eq!(rule("https://h:99999/x"), "its port is malformed");
+        assert_eq!(rule("https://h:+1/x"), "its port is malformed");
+        assert_eq!(rule("https://h$(x)/x"), "its host is malformed");
+        assert_eq!(rule("https://exämple.org/x"), "its host is malformed");
+        assert_eq!(rule("a/b"), "a path must be absolute");
+        assert_eq!(rule("file://host/x"), "file:// names paths on this machine only");
+        assert_eq!(rule("https://h/x?y"), "its path is malformed");
+        assert_eq!(rule("ssh://h/%zz"), "it has a malformed `%`");
+    }
+
+    #[test]
+    fn relative_paths_start_where_one_stands() {
+        let at = |text: &str| RepoUrl::parse_in(text, Path::new("/srv")).unwrap().to_string();
+        assert_eq!(at("."), "/srv/.");
+        assert_eq!(at("a/b:c"), "/srv/a/b:c");
+        assert_eq!(at("./a:b"), "/srv/./a:b");
+        assert_eq!(at("/a"), "/a");
+        assert_eq!(at("host:a"), "ssh://host/a");
+        assert_eq!(at("https://h/x"), "https://h/x");
+    }
+
+    #[test]
+    fn names_come_from_the_last_part() {
+        for (text, name) in [
+            ("https://h/acme/shop.git", "shop"),
+            ("git@h:shop", "shop"),
+            ("git@h:a/shop.git/", "shop"),
+            ("/srv/shop/.git", "shop"),
+            ("/srv/shop/", "shop"),
+        ] {
+            assert_eq!(RepoUrl::parse(text).unwrap().name(), Some(name), "{text}");
+        }
+    }
+}

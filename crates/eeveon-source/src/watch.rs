@@ -1,0 +1,258 @@
+//! Watches over one connection: whether it should stop, how long the other side has been silent,
+//! and what went wrong first. The layers between (packet lines, packs) only pass on that
+//! *something* did; the reason is kept here.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use eeveon_core::Permit;
+
+use crate::{
+    Limits, SourceError,
+    refs::{shown, shown_bytes},
+};
+
+/// How much of what a program says on its standard error is kept, in bytes.
+const KEPT: usize = 16 * 1024;
+
+/// What is known about a connection while it is used.
+pub(crate) struct Watch {
+    /// How the repository is shown.
+    pub(crate) repo: String,
+    /// Whether to stop, and whom to tell of progress.
+    pub(crate) permit: Permit,
+    /// What is too much, and too slow.
+    pub(crate) limits: Limits,
+    first: Mutex<Option<SourceError>>,
+    stderr: Mutex<Vec<u8>>,
+}
+
+impl Watch {
+    pub(crate) fn new(repo: String, permit: Permit, limits: Limits) -> Self {
+        Self { repo, permit, limits, first: Mutex::new(None), stderr: Mutex::new(Vec::new()) }
+    }
+
+    /// Keeps the first error, and returns one that can travel through the layers between.
+    pub(crate) fn fail(&self, error: SourceError) -> io::Error {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        io::Error::other("the connection was given up")
+    }
+
+    /// Fails if the work should stop.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.permit.check().map_err(|stopped| self.fail(stopped.into()))
+    }
+
+    /// The error for a server that says nothing any more.
+    pub(crate) fn silent(&self) -> io::Error {
+        self.fail(SourceError::TimedOut {
+            repo: self.repo.clone(),
+            what: "without data",
+            after: self.limits.idle,
+        })
+    }
+
+    /// The error for a server that cannot be connected to in time.
+    pub(crate) fn connect_timed_out(&self) -> SourceError {
+        SourceError::TimedOut { repo: self.repo.clone(), what: "connecting", after: self.limits.connect }
+    }
+
+    /// Keeps what a program said on its standard error, up to a bound.
+    pub(crate) fn heard(&self, bytes: &[u8]) {
+        let mut stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = KEPT.saturating_sub(stderr.len());
+        stderr.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    /// Says what went wrong, from the first cause seen, what the program said, and `error`.
+    pub(crate) fn explain(&self, error: &dyn std::error::Error) -> SourceError {
+        if let Some(first) = self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return first;
+        }
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = String::from_utf8_lossy(&stderr);
+        let chain = chain(error);
+        let timeout = self.limits.connect;
+        explain(&self.repo, &said, &chain, timeout).unwrap_or_else(|| SourceError::Protocol {
+            repo: self.repo.clone(),
+            detail: match said.trim().is_empty() {
+                true => shown(&chain),
+                false => shown_bytes(said.trim().as_bytes()),
+            },
+        })
+    }
+}
+
+/// Joins an error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut out = error.to_string();
+    let mut source = error.source();
+    for _ in 0..16 {
+        let Some(cause) = source else { break };
+        let text = cause.to_string();
+        if !out.contains(&text) {
+            out.push_str(": ");
+            out.push_str(&text);
+        }
+        source = cause.source();
+    }
+    out
+}
+
+/// Reads the reason out of what ssh, git and servers say. Their wording is English because we start
+/// them with `LC_ALL=C`; texts are those of OpenSSH, git and the large forges.
+fn explain(repo: &str, said: &str, chain: &str, connect: Duration) -> Option<SourceError> {
+    let repo = repo.to_owned();
+    let text = format!("{said}\n{chain}").to_lowercase();
+    let has = |needles: &[&str]| needles.iter().any(|needle| text.contains(needle));
+    // The line that says it, for the message.
+    let line = |needles: &[&str]| {
+        let found = said.lines().find(|line| {
+            let line = line.to_lowercase();
+            needles.iter().any(|needle| line.contains(needle))
+        });
+        shown(found.unwrap_or(chain).trim())
+    };
+    const CHANGED: &[&str] = &["remote host identification has changed", "host key for", "has changed"];
+    const UNREACHABLE: &[&str] = &[
+        "could not resolve",
+        "name or service not known",
+        "temporary failure in name resolution",
+        "connection refused",
+        "no route to host",
+        "network is unreachable",
+        "connection reset",
+        "connection closed by",
+        "kex_exchange_identification",
+        "lost connection",
+        "connection aborted",
+        "broken pipe",
+    ];
+    const CREDENTIALS: &[&str] = &[
+        "permission denied (",
+        "too many authentication failures",
+        "no such identity",
+        "authentication failed",
+        "bad permissions",
+        "load key",
+    ];
+    if text.contains("remote host identification has changed")
+        || (has(&["host key verification failed"]) && has(CHANGED))
+    {
+        return Some(SourceError::HostKeyChanged { repo });
+    }
+    if has(&["host key verification failed", "host key is known for"]) {
+        return Some(SourceError::HostKeyUnknown { repo });
+    }
+    if has(&["dubious ownership"]) {
+        return Some(SourceError::Ownership { repo });
+    }
+    if has(&["not our ref", "unadvertised object"]) {
+        let commit = text
+            .split(|c: char| !c.is_ascii_hexdigit())
+            .find(|word| matches!(word.len(), 40 | 64))
+            .unwrap_or("asked for")
+            .to_owned();
+        return Some(SourceError::CommitMissing { repo, commit });
+    }
+    if has(&[
+        "does not appear to be a git repository",
+        "repository not found",
+        "not exported",
+        "no such repository",
+        "project you were looking for could not be found",
+        "could not be found or you don't have permission",
+        "could not read from remote repository: not found",
+        "does not exist",
+        "no such file or directory",
+    ]) && !has(&["identity file", "known_hosts"])
+    {
+        return Some(SourceError::RepositoryMissing { repo });
+    }
+    if has(CREDENTIALS) {
+        return Some(SourceError::Credentials { repo, detail: line(CREDENTIALS) });
+    }
+    if has(&["connection timed out", "operation timed out"]) {
+        return Some(SourceError::TimedOut { repo, what: "connecting", after: connect });
+    }
+    if has(UNREACHABLE) {
+        return Some(SourceError::Unreachable { repo, detail: line(UNREACHABLE) });
+    }
+    if has(&[
+        "git-upload-pack: not found",
+        "git-upload-pack: command not found",
+        "upload-pack' is not a git command",
+    ]) {
+        return Some(SourceError::Protocol { repo, detail: "git is not installed there".to_owned() });
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use eeveon_core::Diagnose;
+
+    use super::*;
+
+    fn code(said: &str, chain: &str) -> &'static str {
+        explain("R", said, chain, Duration::from_secs(1)).map_or("none", |error| error.code())
+    }
+
+    #[test]
+    fn what_programs_say_is_told_apart() {
+        for (said, expected) in [
+            (
+                "@@@@@\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\nHost key verification failed.",
+                "source/host-key-changed",
+            ),
+            (
+                "No ED25519 host key is known for [127.0.0.1]:22 and you have requested strict checking.\nHost key verification failed.",
+                "source/host-key-unknown",
+            ),
+            ("git@h: Permission denied (publickey).", "source/credentials"),
+            ("ssh: Could not resolve hostname nope: Name or service not known", "source/unreachable"),
+            ("ssh: connect to host h port 22: Connection refused", "source/unreachable"),
+            ("ssh: connect to host h port 22: Connection timed out", "source/timed-out"),
+            ("fatal: '/x' does not appear to be a git repository", "source/repository-missing"),
+            (
+                "ERROR: Repository not found.\nfatal: Could not read from remote repository.",
+                "source/repository-missing",
+            ),
+            ("fatal: detected dubious ownership in repository at '/x'", "source/ownership"),
+            ("something else", "none"),
+        ] {
+            assert_eq!(code(said, ""), expected, "{said}");
+        }
+        assert_eq!(code("", "access denied or repository not exported: /x"), "source/repository-missing");
+        assert_eq!(
+            code("", "upload-pack: not our ref e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"),
+            "source/commit-missing"
+        );
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let watch = Watch::new(
+            "R".into(),
+            Permit::new(eeveon_core::Fence(1), tokio_util::sync::CancellationToken::new()),
+            Limits::default(),
+        );
+        for _ in 0..100 {
+            watch.heard(&[b'x'; 1000]);
+        }
+        assert_eq!(watch.stderr.lock().unwrap().len(), KEPT);
+    }
+
+    #[test]
+    fn the_first_cause_is_the_one_told() {
+        let permit = Permit::new(eeveon_core::Fence(1), tokio_util::sync::CancellationToken::new());
+        permit.cancel.cancel();
+        let watch = Watch::new("R".into(), permit, Limits::default());
+        let travelling = watch.check().unwrap_err();
+        watch.silent();
+        assert_eq!(watch.explain(&travelling).code(), "engine/cancelled");
+    }
+}

@@ -1,0 +1,18 @@
+//! Tests of this crate against real repositories and real servers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests are not seen as tests"
+)]
+
+mod common;
+mod contents;
+mod discover;
+mod http;
+mod ignore;
+mod local;
+mod mirror;
+mod servers;
+mod submodules;

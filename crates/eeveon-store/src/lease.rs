@@ -1,0 +1,112 @@
+//! How leases are granted, prolonged and given back: the same for every store.
+
+use std::time::Duration;
+
+use eeveon_core::Fence;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{Acquired, Holder, Lease, Owner, ticks::Tick};
+
+/// The newest lease of a name. It is kept when it is given back, because the next one's fence has to
+/// be higher.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Newest {
+    pub(crate) fence: Fence,
+    owner: Owner,
+    since: Timestamp,
+    /// The boot of the machine in which it was granted.
+    boot: String,
+    /// When it was granted or prolonged, in milliseconds since that boot.
+    renewed_ms: u64,
+    ttl_ms: u64,
+    released: bool,
+}
+
+/// Decides whether a lease can be granted. Returns the lease to remember if it was.
+pub(crate) fn acquire(
+    newest: Option<Newest>,
+    name: &str,
+    owner: &Owner,
+    ttl: Duration,
+    dead: Option<Fence>,
+    now: Tick,
+) -> (Acquired, Option<Newest>) {
+    if let Some(newest) = &newest
+        && let Some(holder) = newest.holder(&now)
+        && holder.remaining_ms > 0
+        && dead != Some(newest.fence)
+    {
+        return (Acquired::Held(holder), None);
+    }
+    let fence = Fence(newest.map_or(0, |newest| newest.fence.0).saturating_add(1));
+    let granted = Newest {
+        fence,
+        owner: owner.clone(),
+        since: Timestamp::now(),
+        boot: now.boot,
+        renewed_ms: now.ms,
+        ttl_ms: milliseconds(ttl),
+        released: false,
+    };
+    (Acquired::Granted(Lease { name: name.to_owned(), fence }), Some(granted))
+}
+
+impl Newest {
+    /// Tells whether `lease` is this one and was not given back. Its time may have run out: as long
+    /// as nobody took it since, nobody is harmed.
+    pub(crate) fn is(&self, lease: &Lease) -> bool {
+        self.fence == lease.fence && !self.released
+    }
+
+    pub(crate) fn renew(&mut self, ttl: Duration, now: Tick) {
+        self.boot = now.boot;
+        self.renewed_ms = now.ms;
+        self.ttl_ms = milliseconds(ttl);
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.released = true;
+    }
+
+    /// Returns who holds it, unless it was given back.
+    pub(crate) fn holder(&self, now: &Tick) -> Option<Holder> {
+        // Where the system does not name its boots, a clock that reads less than before must have
+        // been started anew.
+        let restarted = self.boot != now.boot || (now.boot.is_empty() && now.ms < self.renewed_ms);
+        let remaining_ms = match restarted {
+            true => 0,
+            false => self.ttl_ms.saturating_sub(now.ms.saturating_sub(self.renewed_ms)),
+        };
+        let (owner, fence, since) = (self.owner.clone(), self.fence, self.since);
+        (!self.released).then_some(Holder { owner, fence, since, remaining_ms })
+    }
+}
+
+fn milliseconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(boot: &str, ms: u64) -> Tick {
+        Tick { boot: boot.to_owned(), ms }
+    }
+
+    #[test]
+    fn where_boots_have_no_name_a_clock_that_reads_less_was_restarted() {
+        let owner = Owner::this_process("test");
+        let grant =
+            |boot| acquire(None, "a", &owner, Duration::from_secs(1), None, at(boot, 5000)).1.unwrap();
+        assert_eq!(grant("").holder(&at("", 4000)).unwrap().remaining_ms, 0);
+        assert_eq!(grant("").holder(&at("", 5400)).unwrap().remaining_ms, 600);
+        assert_eq!(
+            grant("a").holder(&at("a", 4000)).unwrap().remaining_ms,
+            1000,
+            "never longer than granted"
+        );
+        assert_eq!(grant("a").holder(&at("b", 5000)).unwrap().remaining_ms, 0);
+    }
+}

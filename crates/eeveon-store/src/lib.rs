@@ -1,0 +1,138 @@
+//! What EEveon remembers: journals, releases, leases, quarantine, requests to stop.
+//!
+//! [`Store`] is the trait; [`SqliteStore`] is the default; [`MemoryStore`] serves embedders and
+//! tests. The trait asks for nothing only SQLite has: compare-and-set appends, leases with fencing
+//! numbers, counters. `eeveon_testkit::store` is the contract every implementation passes.
+
+mod error;
+mod journal;
+mod lease;
+mod memory;
+mod owner;
+mod project;
+mod sqlite;
+mod ticks;
+mod types;
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use eeveon_core::{Actor, CommitId, DeploymentId, Durability, Entry, Fence, ProjectName, ReleaseNumber, Seq};
+use jiff::Timestamp;
+
+pub use error::StoreError;
+pub use journal::FencedJournal;
+pub use memory::MemoryStore;
+pub use owner::{Liveness, Owner};
+pub use sqlite::{SCHEMA_VERSION, SqliteStore};
+pub use ticks::{SystemTicks, Tick, Ticks};
+pub use types::{
+    Acquired, CancelRequest, Deployment, DeploymentFilter, Holder, KnownRelease, Lease, Quarantined,
+    ReleaseStatus,
+};
+
+/// What EEveon remembers. Every method is one transaction: it happens entirely or not at all, also
+/// when the process dies in it.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Returns an id for a new deployment, greater than every one returned before.
+    async fn reserve_deployment(&self) -> Result<DeploymentId, StoreError>;
+
+    /// Returns a number for a new release of `project`, greater than every one returned before for
+    /// it and than `above`.
+    async fn reserve_release(
+        &self,
+        project: &ProjectName,
+        above: ReleaseNumber,
+    ) -> Result<ReleaseNumber, StoreError>;
+
+    /// Records `entry` at exactly its position, together with what follows from it for
+    /// [`Store::deployments`], [`Store::releases`] and [`Store::quarantined`].
+    ///
+    /// # Errors
+    ///
+    /// `Conflict` when the position is not the next one of that journal, or when `lease` is given and
+    /// is not the newest of its name any more or was given back; `Illegal` when the journal would not
+    /// begin with the record that opens it, or go on after its end. Nothing is changed then.
+    async fn append(
+        &self,
+        entry: &Entry,
+        durability: Durability,
+        lease: Option<&Lease>,
+    ) -> Result<(), StoreError>;
+
+    /// Reads the entries of one deployment from `from` on, in order.
+    ///
+    /// # Errors
+    ///
+    /// `Unreadable` for an entry this version cannot read; nothing is skipped.
+    async fn read(&self, deployment: DeploymentId, from: Seq) -> Result<Vec<Entry>, StoreError>;
+
+    /// Returns one deployment, summed up.
+    async fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>, StoreError>;
+
+    /// Lists deployments, newest first.
+    async fn deployments(&self, filter: &DeploymentFilter) -> Result<Vec<Deployment>, StoreError>;
+
+    /// Lists every release of `project` ever made, newest first, those long removed included.
+    async fn releases(&self, project: &ProjectName) -> Result<Vec<KnownRelease>, StoreError>;
+
+    /// Keeps a release from being removed, or lets it go again. Returns whether there is such a
+    /// release.
+    async fn pin(
+        &self,
+        project: &ProjectName,
+        release: ReleaseNumber,
+        pinned: bool,
+    ) -> Result<bool, StoreError>;
+
+    /// Takes the lease `name` for `ttl`, unless it is held already, be it by the same owner. The store
+    /// measures time by a clock that never goes back, and no lease outlives a restart of the machine.
+    /// A holder whose fence is `dead` counts as gone: the caller has
+    /// seen that its process does not exist any more. Every grant has a higher fence than all
+    /// before of that name.
+    async fn acquire(
+        &self,
+        name: &str,
+        owner: &Owner,
+        ttl: Duration,
+        dead: Option<Fence>,
+    ) -> Result<Acquired, StoreError>;
+
+    /// Prolongs a lease by `ttl` from now, also one whose time has run out. Returns false when it is no longer the newest of its
+    /// name, or was released: then nothing may be changed under it any more.
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError>;
+
+    /// Gives a lease back. Harmless when it is lost already.
+    async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
+
+    /// Returns who holds the lease `name`, also when its time has run out but nobody took it since.
+    async fn holder(&self, name: &str) -> Result<Option<Holder>, StoreError>;
+
+    /// Puts a commit aside: no trigger may deploy it. Again for the same commit changes nothing.
+    async fn quarantine(&self, project: &ProjectName, what: &Quarantined) -> Result<(), StoreError>;
+
+    /// Lets a commit be deployed again. Returns whether it had been put aside.
+    async fn lift(&self, project: &ProjectName, commit: &CommitId) -> Result<bool, StoreError>;
+
+    /// Lists the commits put aside, newest first.
+    async fn quarantined(&self, project: &ProjectName) -> Result<Vec<Quarantined>, StoreError>;
+
+    /// Asks the process that runs `deployment` to stop and go back. Only the first request counts.
+    async fn request_cancel(
+        &self,
+        deployment: DeploymentId,
+        by: &Actor,
+        reason: Option<&str>,
+        at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Returns the request to stop, if there is one.
+    async fn cancel_requested(&self, deployment: DeploymentId) -> Result<Option<CancelRequest>, StoreError>;
+
+    /// Verifies that everything stored is whole; returns one line, fit for a terminal, per defect.
+    async fn verify(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Gives back space that is no longer needed; returns how many bytes.
+    async fn vacuum(&self) -> Result<u64, StoreError>;
+}

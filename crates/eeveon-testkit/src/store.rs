@@ -1,0 +1,120 @@
+//! The contract of every `Store`: what no implementation may do otherwise.
+//!
+//! An implementation's own test makes a [`Subject`] and calls [`run_all`]. Every property is also a
+//! function of its own, to be run alone while looking for a fault.
+#![expect(clippy::unwrap_used, reason = "a contract is broken by panicking")]
+
+mod journals;
+mod leases;
+mod lists;
+mod words;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use eeveon_core::{DeploymentId, Entry, ProjectName, Seq};
+use eeveon_store::{
+    CancelRequest, Deployment, DeploymentFilter, KnownRelease, Quarantined, Store, StoreError, Tick, Ticks,
+};
+
+pub use self::{journals::*, leases::*, lists::*, words::*};
+
+/// A store under test, empty at first.
+#[async_trait]
+pub trait Subject: Send + Sync {
+    /// Returns the store.
+    fn store(&self) -> Arc<dyn Store>;
+    /// Returns the clock its leases are measured by.
+    fn ticks(&self) -> &ManualTicks;
+    /// Opens the same data once more, as another process would; absent for a store that keeps
+    /// nothing outside itself.
+    async fn reopen(&self) -> Option<Arc<dyn Store>>;
+    /// Replaces an entry by one that only a later version understands. Returns false where that is
+    /// not possible.
+    async fn write_future_entry(&self, deployment: DeploymentId, at: Seq) -> bool;
+}
+
+/// Runs every property, each on a fresh subject.
+pub async fn run_all<S: Subject>(make: impl AsyncFn() -> S) {
+    numbers_are_never_given_twice(&make().await).await;
+    entries_go_to_the_next_position_only(&make().await).await;
+    of_many_who_append_one_wins(&make().await).await;
+    a_journal_opens_once_and_ends_once(&make().await).await;
+    what_was_appended_is_read_back(&make().await).await;
+    only_the_newest_lease_may_append(&make().await).await;
+    a_refused_append_changes_nothing(&make().await).await;
+    a_lease_excludes_everybody_else(&make().await).await;
+    a_lease_ends_with_its_time(&make().await).await;
+    a_lease_can_be_prolonged_until_it_is_taken(&make().await).await;
+    a_lease_ends_with_its_holder(&make().await).await;
+    a_lease_ends_with_the_machine(&make().await).await;
+    of_many_who_ask_for_a_lease_one_gets_it(&make().await).await;
+    deployments_are_summed_up(&make().await).await;
+    deployments_are_listed_newest_first(&make().await).await;
+    a_release_that_succeeded_stays_so(&make().await).await;
+    pins_outlive_deployments(&make().await).await;
+    outcomes_fill_and_empty_the_quarantine(&make().await).await;
+    a_commit_is_put_aside_once(&make().await).await;
+    the_first_request_to_stop_counts(&make().await).await;
+    an_entry_of_a_later_version_is_not_skipped(&make().await).await;
+    everything_is_there_after_reopening(&make().await).await;
+    care_changes_nothing(&make().await).await;
+}
+
+/// A clock that moves only when told to.
+#[derive(Debug, Default)]
+pub struct ManualTicks(Mutex<(u64, u64)>);
+
+impl ManualTicks {
+    /// Lets time pass.
+    pub fn advance(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 += by;
+    }
+
+    /// Restarts the machine: another boot, counting from zero.
+    pub fn reboot(&self) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = (now.0 + 1, 0);
+    }
+}
+
+impl Ticks for ManualTicks {
+    fn now(&self) -> Tick {
+        let (boot, ms) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Tick { boot: format!("boot-{boot}"), ms }
+    }
+}
+
+/// Everything a store shows about its projects, to be compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contents {
+    /// Every deployment, with its journal and the request to stop it.
+    pub deployments: Vec<(Deployment, Vec<Entry>, Option<CancelRequest>)>,
+    /// The releases of each project.
+    pub releases: Vec<Vec<KnownRelease>>,
+    /// The quarantine of each project.
+    pub quarantined: Vec<Vec<Quarantined>>,
+}
+
+/// Reads everything a store shows about `projects`.
+///
+/// # Errors
+///
+/// Whatever cannot be read.
+pub async fn contents(store: &dyn Store, projects: &[ProjectName]) -> Result<Contents, StoreError> {
+    let mut contents = Contents { deployments: Vec::new(), releases: Vec::new(), quarantined: Vec::new() };
+    for deployment in store.deployments(&DeploymentFilter::default()).await? {
+        let journal = store.read(deployment.id, Seq(0)).await?;
+        let cancel = store.cancel_requested(deployment.id).await?;
+        contents.deployments.push((deployment, journal, cancel));
+    }
+    for project in projects {
+        contents.releases.push(store.releases(project).await?);
+        contents.quarantined.push(store.quarantined(project).await?);
+    }
+    Ok(contents)
+}

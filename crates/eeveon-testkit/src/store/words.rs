@@ -1,0 +1,188 @@
+//! Plain data to fill a store with, and short ways to do it.
+
+use std::{sync::Arc, time::Duration};
+
+use eeveon_core::{
+    Actor, Class, CommitId, DeploymentId, Durability, Endpoint, Entry, FORMAT, Failure, Kind, Live, Outcome,
+    Plan, ProjectName, Quarantining, Record, Release, ReleaseNumber, Request, Revision, Seq, Stage, StepKey,
+    StepSpec, TargetName, Trigger,
+};
+use eeveon_store::{Acquired, Holder, Lease, Owner, Quarantined, Store, StoreError};
+use futures::future::join_all;
+use jiff::Timestamp;
+
+use super::Subject;
+
+/// Returns a project name.
+pub fn project(name: &str) -> ProjectName {
+    ProjectName::new(name).unwrap()
+}
+
+/// Returns the commit whose id ends in `number`.
+pub fn commit(number: u64) -> CommitId {
+    CommitId::new(format!("{number:040x}")).unwrap()
+}
+
+/// Returns a moment, `second` seconds and some nanoseconds after an arbitrary one.
+pub fn moment(second: u64) -> Timestamp {
+    Timestamp::new(1_700_000_000 + i64::try_from(second).unwrap(), 123_456_789).unwrap()
+}
+
+/// Returns a request to deploy release `number` of `project`, made of commit `number`.
+pub fn request(project: &ProjectName, number: u64) -> Request {
+    let revision = Revision {
+        commit: commit(number),
+        subject: "Fix \u{1b}[31mit\u{7} \"all\" 日本".into(),
+        author: "Ada \u{202e}ecalevoL".into(),
+        committed_at: moment(number),
+    };
+    let live = Live { release: ReleaseNumber(1), endpoint: Endpoint("/srv/shop/current".into()) };
+    let local = TargetName::new("local").unwrap();
+    Request {
+        format: FORMAT,
+        kind: Kind::Deploy,
+        release: Release { project: project.clone(), number: ReleaseNumber(number), revision },
+        live: vec![(local, (number > 1).then_some(live))],
+        previous: (number > 1).then(|| commit(number - 1)),
+        actor: Actor::User("ada".into()),
+        trigger: Trigger::Manual,
+        reason: None,
+        config: format!("digest-{number}"),
+        quarantine: Quarantining::default(),
+    }
+}
+
+/// Returns the record that opens a deployment of one step, `ship`.
+pub fn opened(request: Request) -> Record {
+    let params = serde_json::json!({ "files": 3, "path": "/srv", "none": null, "deep": [1, [true, "x"]] });
+    let step = StepSpec { key: ship(), stage: Stage::Ship, action: "host/ship".into(), params };
+    Record::Opened { request: Box::new(request), plan: Plan { waves: vec![vec![step]], pivot: None } }
+}
+
+/// Returns the key of the step in [`opened`].
+pub fn ship() -> StepKey {
+    StepKey::new("ship")
+}
+
+/// Returns a failure with this message.
+pub fn failure(message: &str) -> Failure {
+    Failure {
+        stage: Stage::Ship,
+        code: "host/full".into(),
+        class: Class::Failed,
+        message: message.into(),
+        causes: vec!["no space left".into()],
+        hint: Some("make room".into()),
+    }
+}
+
+/// Returns the record that ends a deployment well.
+pub fn succeeded() -> Record {
+    Record::Closed { outcome: Outcome::Succeeded }
+}
+
+/// Returns the record that ends a deployment which was taken back.
+pub fn reverted(failure: Option<Failure>, served: bool) -> Record {
+    Record::Closed { outcome: Outcome::Reverted { failure, served } }
+}
+
+/// Returns an entry, `at` seconds after [`moment`] zero plus its position.
+pub fn entry(deployment: DeploymentId, seq: u64, record: Record) -> Entry {
+    Entry { deployment, seq: Seq(seq), at: moment(deployment.0 * 100 + seq), record }
+}
+
+/// Returns a process that exists nowhere.
+pub fn owner(label: &str) -> Owner {
+    Owner { host: "nowhere".into(), boot: "boot".into(), pid: 1, started: 1, label: label.into() }
+}
+
+pub(super) const TTL: Duration = Duration::from_secs(30);
+
+pub(super) async fn append(store: &dyn Store, deployment: DeploymentId, seq: u64, record: Record) {
+    store.append(&entry(deployment, seq, record), Durability::Process, None).await.unwrap();
+}
+
+/// Opens a deployment and appends `records` after it.
+pub(super) async fn journal(
+    store: &dyn Store,
+    request: Request,
+    records: impl IntoIterator<Item = Record>,
+) -> DeploymentId {
+    let id = store.reserve_deployment().await.unwrap();
+    let records = std::iter::once(opened(request)).chain(records);
+    for (seq, record) in (0..).zip(records) {
+        append(store, id, seq, record).await;
+    }
+    id
+}
+
+pub(super) async fn take(store: &dyn Store, name: &str) -> Lease {
+    granted(store.acquire(name, &owner("taker"), TTL, None).await.unwrap())
+}
+
+#[expect(clippy::panic, reason = "a contract is broken by panicking")]
+pub(super) fn granted(acquired: Acquired) -> Lease {
+    match acquired {
+        Acquired::Granted(lease) => lease,
+        Acquired::Held(holder) => panic!("held by {holder:?}"),
+    }
+}
+
+#[expect(clippy::panic, reason = "a contract is broken by panicking")]
+pub(super) fn held(acquired: Acquired) -> Holder {
+    match acquired {
+        Acquired::Held(holder) => holder,
+        Acquired::Granted(lease) => panic!("granted as {lease:?}"),
+    }
+}
+
+#[track_caller]
+pub(super) fn assert_conflict<T: std::fmt::Debug>(
+    result: Result<T, StoreError>,
+    deployment: DeploymentId,
+    seq: u64,
+) {
+    let fits = matches!(&result, Err(StoreError::Conflict { deployment: of, at })
+        if (*of, *at) == (deployment, Seq(seq)));
+    assert!(fits, "no conflict at {seq} of {deployment}: {result:?}");
+}
+
+/// Returns the store and, if there can be one, a second handle on the same data.
+pub(super) async fn handles(it: &dyn Subject) -> Vec<Arc<dyn Store>> {
+    [Some(it.store()), it.reopen().await].into_iter().flatten().collect()
+}
+
+/// Runs `ask` so many times at once, in turn on each handle, and returns what each run returned.
+pub(super) async fn at_once<T, F>(
+    handles: &[Arc<dyn Store>],
+    times: u32,
+    ask: impl Fn(Arc<dyn Store>, u32) -> F,
+) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let runs = (0..times).zip(handles.iter().cycle());
+    // Each in a task of its own, so that they run on several threads.
+    let tasks: Vec<_> = runs.map(|(n, store)| tokio::spawn(ask(Arc::clone(store), n))).collect();
+    join_all(tasks).await.into_iter().map(Result::unwrap).collect()
+}
+
+pub(super) fn quarantined(number: u64, at: u64, deployment: Option<DeploymentId>) -> Quarantined {
+    let (by, reason) = (Actor::User("ada".into()), "bad".into());
+    Quarantined { commit: commit(number), reason, deployment, by, at: moment(at) }
+}
+
+/// Puts something of everything into a store.
+pub async fn fill(store: &dyn Store) {
+    let (shop, blog) = (project("shop"), project("blog"));
+    let quarantine = Quarantining { on_success: vec![commit(2)], ..Quarantining::default() };
+    journal(store, request(&shop, 1), [succeeded()]).await;
+    journal(store, request(&shop, 2), [reverted(Some(failure("bad")), false)]).await;
+    let back = Request { kind: Kind::Rollback, quarantine, ..request(&shop, 1) };
+    journal(store, back, [Record::Started { step: ship(), attempt: 1 }, succeeded()]).await;
+    let open = journal(store, request(&blog, 1), [Record::Started { step: ship(), attempt: 1 }]).await;
+    store.pin(&shop, ReleaseNumber(1), true).await.unwrap();
+    store.quarantine(&blog, &quarantined(9, 9, Some(open))).await.unwrap();
+    store.request_cancel(open, &Actor::Engine, Some("enough"), moment(3)).await.unwrap();
+}

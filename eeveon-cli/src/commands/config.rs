@@ -1,0 +1,87 @@
+//! `config`: a project's configuration, shown or changed.
+
+use clap::Args;
+
+use crate::{
+    App, CliError, Exit,
+    config::{self, KEYS},
+    home::{Replace, write_new},
+    lease::{self, Wait},
+    render::Line,
+};
+
+/// Show or change a project's configuration.
+///
+/// Without KEY, everything in force is listed. A changed file keeps its comments and is written
+/// only when it is valid; the next deploy uses it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ee-deploy config shop deploy.keep 10")]
+pub struct Config {
+    /// The project
+    #[arg(value_name = "PROJECT")]
+    name: String,
+    /// The key, such as deploy.keep
+    key: Option<String>,
+    /// The value to set: TOML, or plain text
+    #[arg(requires = "key", allow_hyphen_values = true)]
+    value: Option<String>,
+    /// Remove the key, so that its default is in force
+    #[arg(long, requires = "key", conflicts_with = "value")]
+    unset: bool,
+}
+
+impl Config {
+    /// Runs the command.
+    pub async fn run(self, app: &App) -> Result<Exit, CliError> {
+        let name = app.project(&self.name)?;
+        let file = app.home.project_file(&name);
+        let Some(key) = &self.key else {
+            let config = config::load(&file, &name)?;
+            if app.ui.json {
+                app.ui.json(&config)?;
+                return Ok(Exit::Done);
+            }
+            for key in KEYS {
+                let value = config::get(&config, &key.path())?;
+                let is_default = key.default.is_some_and(|default| same(default, &value));
+                let line = Line::new(format!("{} = {value}", key.path()));
+                app.ui.out(if is_default { line.dim("  # default") } else { line })?;
+            }
+            return Ok(Exit::Done);
+        };
+        if self.value.is_none() && !self.unset {
+            let config = config::load(&file, &name)?;
+            let value = config::get(&config, key)?;
+            match app.ui.json {
+                true => {
+                    let all = serde_json::to_value(&config).unwrap_or_default();
+                    let value = key.split('.').try_fold(&all, |value, part| value.get(part));
+                    app.ui.json(&value)?;
+                }
+                false => app.ui.out(Line::new(value))?,
+            }
+            return Ok(Exit::Done);
+        }
+        // Two changes at once, or a change under a running deployment, would be a surprise.
+        let held = lease::hold(app, &name, Wait::DEFAULT).await?;
+        let text = std::fs::read_to_string(&file).map_err(|error| CliError::io("read", &file, error))?;
+        let changed = match &self.value {
+            Some(value) => config::set(&text, &file, &name, key, value)?,
+            None => config::unset(&text, &file, &name, key)?,
+        };
+        if changed != text {
+            write_new(&file, changed.as_bytes(), Replace::Always)
+                .map_err(|error| CliError::io("write", &file, error))?;
+        }
+        held.give_back().await?;
+        let value = config::get(&config::load(&file, &name)?, key)?;
+        app.ui.note(Line::new(format!("{key} = {value}; the next deploy of {name} uses it")));
+        Ok(Exit::Done)
+    }
+}
+
+/// Tells whether two values of TOML are the same, however they are written.
+fn same(a: &str, b: &str) -> bool {
+    let parse = |text: &str| format!("x = {text}").parse::<toml::Table>().ok();
+    parse(a).is_some_and(|a| parse(b).is_some_and(|b| a == b))
+}

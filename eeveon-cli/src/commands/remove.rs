@@ -1,0 +1,94 @@
+//! `remove`: a project is forgotten, and what it deployed with it if that is wanted.
+
+use std::fs;
+
+use clap::Args;
+use eeveon_core::{Permit, ProjectName};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    App, CliError, Exit,
+    compose::Site,
+    lease::{self, Wait},
+    render::Line,
+    settling,
+};
+
+/// Remove a project.
+///
+/// Its file and its mirror go; what is deployed stays and keeps serving, and so does the history.
+/// With --purge what EEveon made at the project's path goes too, except shared files.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ee-deploy remove shop --purge --yes")]
+pub struct Remove {
+    /// The project
+    #[arg(value_name = "PROJECT")]
+    name: String,
+    /// Also remove its releases: nothing will be live at its path any more
+    #[arg(long)]
+    purge: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Remove {
+    /// Runs the command.
+    pub async fn run(self, app: &App) -> Result<Exit, CliError> {
+        let name = app.project(&self.name)?;
+        if !self.yes {
+            let what = match self.purge {
+                true => "its file, its mirror and everything it deployed, except shared files",
+                false => "its file and its mirror; what it deployed stays",
+            };
+            app.ui.err(Line::default().dim("  goes  ").plain(what));
+            app.ui.confirm(&format!("remove {name}?"))?;
+        }
+        let held = lease::hold(app, &name, Wait::DEFAULT).await?;
+        let removed = self.remove(app, &name, &held).await;
+        held.give_back().await?;
+        let kept = removed?;
+        app.ui.out(Line::default().plain("removed ").strong(name.as_str()))?;
+        if let Some(kept) = kept {
+            app.ui.note(Line::default().dim("  kept  ").plain(kept));
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Removes what is to go, the project's file last: until then the command can be repeated.
+    async fn remove(
+        &self,
+        app: &App,
+        name: &ProjectName,
+        held: &lease::Held,
+    ) -> Result<Option<String>, CliError> {
+        let mut kept = None;
+        match Site::open(app, name).await {
+            Ok(site) => {
+                settling::settle_held(app, &site, held).await?;
+                kept = Some(site.config.deploy.path.clone());
+                if self.purge {
+                    let permit = Permit::new(held.session.fence(), CancellationToken::new());
+                    let left = site.host.purge(&permit).await?.left;
+                    let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
+                    kept = (!left.is_empty()).then(|| left.join(", "));
+                }
+            }
+            // A file nobody can read any more must not keep the project for ever.
+            Err(error) if self.purge => return Err(error),
+            Err(error) => app.ui.warn(format!("{error}; only the project is forgotten")),
+        }
+        let mirror = app.home.mirror(name);
+        match fs::remove_dir_all(&mirror) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CliError::io("remove", &mirror, error));
+            }
+            _ => {}
+        }
+        let file = app.home.project_file(name);
+        fs::remove_file(&file)
+            .and_then(|()| fs::File::open(app.home.projects())?.sync_all())
+            .map_err(|error| CliError::io("remove", &file, error))?;
+        Ok(kept)
+    }
+}

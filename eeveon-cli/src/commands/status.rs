@@ -1,0 +1,190 @@
+//! `status`: what is live where, what runs, what waits and for what.
+
+use clap::Args;
+use eeveon_core::{CommitId, DeploymentId, ProjectName, ReleaseNumber, Seq, StepKey};
+use eeveon_store::{Deployment, DeploymentFilter};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    App, CliError, Exit,
+    compose::Site,
+    render::{Line, Table, age},
+    view,
+};
+
+/// Show what is live, what runs and what waits.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ee-deploy status --json")]
+pub struct Status {
+    /// The project [default: all]
+    #[arg(value_name = "PROJECT")]
+    name: Option<String>,
+}
+
+/// The status of one project, as `status --json` shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ProjectStatus {
+    project: ProjectName,
+    live: Option<LiveStatus>,
+    running: Option<Running>,
+    waiting: Option<Waiting>,
+    /// Whether deploys start by themselves: the daemon's business, absent while there is none.
+    automatic: Option<bool>,
+    /// Why the project's status is not known.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct LiveStatus {
+    release: ReleaseNumber,
+    revision: Option<CommitId>,
+    since: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+struct Running {
+    deployment: DeploymentId,
+    release: ReleaseNumber,
+    step: Option<StepKey>,
+    since: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct Waiting {
+    deployment: DeploymentId,
+    step: StepKey,
+    reason: Option<String>,
+}
+
+/// Finds out how one project stands.
+///
+/// # Errors
+///
+/// The store failed, or the project's target cannot be read.
+pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectStatus, CliError> {
+    let site = Site::open(app, name).await?;
+    let live = site.live().await?;
+    let releases = app.store.releases(name).await?;
+    let open = view::open_deployments(app, name).await?;
+    let live = match live {
+        Some(live) => Some(LiveStatus {
+            release: live.release,
+            revision: view::known(&releases, live.release).map(|it| it.release.revision.commit.clone()),
+            since: since(app, name, live.release).await?,
+        }),
+        None => None,
+    };
+    let mut status = ProjectStatus {
+        project: name.clone(),
+        live,
+        running: None,
+        waiting: None,
+        automatic: None,
+        error: None,
+    };
+    for deployment in open {
+        match &deployment.parked {
+            Some((step, failure)) => {
+                let reason = failure.as_ref().map(|it| it.message.clone());
+                status.waiting = Some(Waiting { deployment: deployment.id, step: step.clone(), reason });
+            }
+            None => status.running = Some(running(app, &deployment).await?),
+        }
+    }
+    Ok(status)
+}
+
+async fn running(app: &App, deployment: &Deployment) -> Result<Running, CliError> {
+    let entries = app.store.read(deployment.id, Seq::default()).await.unwrap_or_default();
+    let step = entries.iter().rev().find_map(|entry| match &entry.record {
+        eeveon_core::Record::Started { step, .. } | eeveon_core::Record::UndoStarted { step, .. } => {
+            Some(step.clone())
+        }
+        _ => None,
+    });
+    let (id, release) = (deployment.id, deployment.release.number);
+    Ok(Running { deployment: id, release, step, since: deployment.started_at })
+}
+
+/// Tells since when a release serves: since the newest deployment of it that succeeded.
+async fn since(app: &App, name: &ProjectName, release: ReleaseNumber) -> Result<Option<Timestamp>, CliError> {
+    /// More than anyone deploys while one release stays live.
+    const LOOK_BACK: u64 = 200;
+    let filter = DeploymentFilter { project: Some(name.clone()), open: false, limit: LOOK_BACK };
+    let deployments = app.store.deployments(&filter).await?;
+    let made = |it: &&Deployment| {
+        it.release.number == release && it.outcome == Some(eeveon_core::Outcome::Succeeded)
+    };
+    Ok(deployments.iter().find(made).and_then(|it| it.finished_at))
+}
+
+impl Status {
+    /// Runs the command.
+    pub async fn run(self, app: &App) -> Result<Exit, CliError> {
+        let mut all = Vec::new();
+        match &self.name {
+            Some(name) => all.push(status_of(app, &app.project(name)?).await?),
+            None => {
+                for project in app.home.project_names()? {
+                    // One broken project does not hide the others.
+                    all.push(match status_of(app, &project).await {
+                        Ok(status) => status,
+                        Err(error) => ProjectStatus {
+                            project,
+                            live: None,
+                            running: None,
+                            waiting: None,
+                            automatic: None,
+                            error: Some(error.to_string()),
+                        },
+                    });
+                }
+            }
+        }
+        if app.ui.json {
+            match (&self.name, all.first()) {
+                (Some(_), Some(one)) => app.ui.json(one)?,
+                _ => app.ui.json(&all)?,
+            }
+            return Ok(Exit::Done);
+        }
+        if all.is_empty() {
+            app.ui.note(Line::new("no projects yet; add one with `ee-deploy up REPO`"));
+            return Ok(Exit::Done);
+        }
+        let now = Timestamp::now();
+        let mut table = Table::new(&["PROJECT", "LIVE", "SINCE", "STATE"]);
+        for status in all {
+            table.row(row(status, now));
+        }
+        table.print(&app.ui)?;
+        Ok(Exit::Done)
+    }
+}
+
+fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
+    let live = match &status.live {
+        Some(LiveStatus { release, revision: Some(commit), .. }) => {
+            format!("release {release} ({})", commit.short())
+        }
+        Some(LiveStatus { release, revision: None, .. }) => format!("release {release}"),
+        None => "nothing".to_owned(),
+    };
+    let since =
+        status.live.as_ref().and_then(|live| live.since).map(|since| age(since, now)).unwrap_or_default();
+    let state = match (status.error, status.waiting, status.running) {
+        (Some(error), ..) => Line::default().bad(error),
+        (None, Some(waiting), _) => {
+            let reason = waiting.reason.map(|it| format!(": {it}")).unwrap_or_default();
+            Line::default()
+                .warn(format!("deployment {} waits at `{}`{reason}", waiting.deployment, waiting.step))
+        }
+        (None, None, Some(running)) => {
+            let step = running.step.map(|it| format!(" at `{it}`")).unwrap_or_default();
+            Line::new(format!("deployment {} of release {} runs{step}", running.deployment, running.release))
+        }
+        (None, None, None) => Line::default().good("idle"),
+    };
+    vec![Line::default().strong(status.project.as_str()), Line::new(live), Line::new(since), state]
+}

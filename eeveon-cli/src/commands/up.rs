@@ -1,0 +1,165 @@
+//! `up`: from nothing to live in one line.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use eeveon_core::ProjectName;
+
+use crate::{
+    App, CliError, Exit,
+    commands::init::{Access, NewProject, absolute_repo, taken},
+    compose::Site,
+    config,
+    deploying::{self, Ending, Wish},
+    lease::Wait,
+    render::Line,
+    reporting,
+};
+
+/// Deploy a repository from nothing, in one line.
+///
+/// Adds the project if it is not there yet (its name comes from the repository and the folder) and
+/// deploys its newest commit. Uncommitted changes are not deployed.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ee-deploy up https://github.com/acme/site.git --dir public --once")]
+pub struct Up {
+    /// The repository: https, ssh, git@host:path, or a local path [default: the one you stand in]
+    repo: Option<String>,
+    /// The branch to deploy [default: the one the repository's HEAD names]
+    #[arg(long)]
+    branch: Option<String>,
+    /// Deploy only this folder of the repository
+    #[arg(long, default_value = "")]
+    dir: String,
+    /// What to call the project
+    #[arg(long)]
+    name: Option<String>,
+    /// Where to deploy it [default: a folder in the home]
+    #[arg(long)]
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
+    /// Deploy and exit, rather than keep watching
+    #[arg(long)]
+    once: bool,
+}
+
+impl Up {
+    /// Runs the command.
+    pub async fn run(self, app: &App) -> Result<Exit, CliError> {
+        if !self.once {
+            return Err(CliError::usage("watching a repository is not part of this version", "add --once"));
+        }
+        let repo = self.repository(app).await?;
+        let name = match &self.name {
+            Some(name) => ProjectName::new(name.as_str())?,
+            None => name_for(&repo, &self.dir)?,
+        };
+        let file = app.home.project_file(&name);
+        let is_new = !file.exists();
+        if is_new {
+            let new = NewProject {
+                repo,
+                branch: self.branch,
+                dir: self.dir.clone(),
+                path: self.path,
+                strategy: "symlink".to_owned(),
+                interval: None,
+                access: self.access,
+            };
+            new.write(app, &name).await?;
+            app.ui.note(Line::default().dim("  new   ").plain(format!("project {name}: {}", file.display())));
+        } else {
+            let config = config::load(&file, &name)?;
+            let same = config.source.repo == repo
+                && config.source.dir == self.dir
+                && self.branch.as_ref().is_none_or(|branch| *branch == config.source.branch)
+                && self.path.as_ref().is_none_or(|path| path == Path::new(&config.deploy.path));
+            if !same {
+                return Err(taken(app, &name));
+            }
+        }
+        let site = Site::concerned(app, &name).await?;
+        let wish = Wish { rev: None, reason: None, allow_older: false, wait: Wait::DEFAULT };
+        let ending = deploying::deploy(app, &site, &wish).await?;
+        let succeeded = ending.exit() == Exit::Done && !matches!(ending, Ending::Unchanged(_));
+        let exit = reporting::report(app, &site, ending).await?;
+        if succeeded {
+            suggest(app, &name);
+        }
+        Ok(exit)
+    }
+
+    /// Returns the repository, and tells of changes in it that are not deployed.
+    async fn repository(&self, app: &App) -> Result<String, CliError> {
+        let here = Path::new(self.repo.as_deref().unwrap_or("."));
+        let is_local = self
+            .repo
+            .as_deref()
+            .is_none_or(|repo| absolute_repo(repo).is_ok_and(|path| path.starts_with('/')));
+        if !is_local {
+            return Ok(self.repo.clone().unwrap_or_default());
+        }
+        let Some(found) = eeveon_source::discover(here)? else {
+            return match &self.repo {
+                Some(repo) => absolute_repo(repo),
+                None => Err(CliError::usage(
+                    "this folder is in no git repository",
+                    "name one: `ee-deploy up REPO --once`",
+                )),
+            };
+        };
+        if found.dirty {
+            app.ui.note(
+                Line::default().warn("  note  ").plain(format!(
+                    "{} has uncommitted changes; they are not deployed",
+                    found.root.display()
+                )),
+            );
+        }
+        absolute_repo(&found.root.to_string_lossy())
+    }
+}
+
+fn suggest(app: &App, name: &ProjectName) {
+    let flag = format!("--home {}", app.home.root().display());
+    let default = app.environment.home.as_ref().map(|home| home.join(".eeveon"));
+    let home = if default.as_deref() == Some(app.home.root()) { String::new() } else { format!(" {flag}") };
+    app.ui.note(Line::default().dim("next, try:"));
+    for (command, about) in [
+        (format!("status {name}"), "what is live"),
+        (format!("plan {name}"), "what a deploy would do"),
+        (format!("rollback {name}"), "once there are two releases: back to the one before"),
+        (format!("history {name}"), "who deployed what, when and how it went"),
+    ] {
+        app.ui.note(Line::new(format!("  ee-deploy{home} {command:<24}")).dim(about));
+    }
+}
+
+/// Makes a project name from a repository and a folder, such as `shop-site` for `acme/shop.git` and
+/// `site`.
+fn name_for(repo: &str, dir: &str) -> Result<ProjectName, CliError> {
+    let last =
+        |path: &str| path.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default().to_owned();
+    let repo = last(repo);
+    let words = [repo.strip_suffix(".git").unwrap_or(&repo).to_owned(), last(dir)].join("-").to_lowercase();
+    let plain: String = words.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name: String = plain.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-");
+    ProjectName::new(name.chars().take(63).collect::<String>()).map_err(|_| {
+        CliError::usage("no project name can be made from the repository", "choose one with --name")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_repository_and_folder() {
+        let name = |repo, dir| name_for(repo, dir).unwrap().to_string();
+        assert_eq!(name("https://github.com/acme/Shop.git", ""), "shop");
+        assert_eq!(name("git@example.org:shop.git", "sites/www/"), "shop-www");
+        assert_eq!(name("/srv/My Repo/", "a_b"), "my-repo-a-b");
+        assert!(name_for("/", "").is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! `why`: why a project does not deploy, or why a deployment failed.
+
+use clap::Args;
+use eeveon_core::{DeploymentId, Outcome, Permit, ProjectName, Record, Release, ReleaseNumber, Seq};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    App, CliError, Exit,
+    app::Subject,
+    compose::Site,
+    deploying, gates,
+    lease::{self, Wait},
+    render::{Line, age},
+    reporting,
+    view::{self, DeploymentRow},
+};
+
+/// Tell why a project does not deploy, or why a deployment failed.
+///
+/// For a project: every gate before its newest commit and the gate's state. For a deployment: what
+/// failed, why, the last output, and what serves now.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: ee-deploy why 42")]
+pub struct Why {
+    /// A project, or a deployment's id (#12 is always a deployment)
+    #[arg(value_name = "PROJECT|DEPLOYMENT")]
+    subject: String,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    deployment: DeploymentRow,
+    serving: Option<String>,
+    output: Vec<eeveon_core::Untrusted>,
+}
+
+impl Why {
+    /// Runs the command.
+    pub async fn run(self, app: &App) -> Result<Exit, CliError> {
+        match app.subject(&self.subject)? {
+            Subject::Project(name) => why_project(app, &name).await,
+            Subject::Deployment(id) => why_deployment(app, id).await,
+        }
+    }
+}
+
+async fn why_project(app: &App, name: &ProjectName) -> Result<Exit, CliError> {
+    let site = Site::concerned(app, name).await?;
+    let want = site.want(None);
+    // While another process works on the project, that is the answer; the mirror is its.
+    let held = match lease::hold(app, name, Wait::No).await {
+        Ok(held) => held,
+        Err(CliError::Busy { holder, .. }) => {
+            let busy = eeveon_rollback::GateState { name: "lease".to_owned(), open: false, why: holder };
+            return show(app, name, &[busy]);
+        }
+        Err(error) => return Err(error),
+    };
+    let states = async {
+        let situation = deploying::survey(app, &site).await?;
+        let revision = deploying::fetch(app, &site, &want, &situation, &held).await?;
+        let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
+        let order = deploying::order_facts(&site, &permit, &revision.commit, &situation, false).await?;
+        let number = ReleaseNumber(situation.known.first().map_or(0, |it| it.number().0).saturating_add(1));
+        let release = Release { project: name.clone(), number, revision };
+        let plan = deploying::plan_deploy(&site, &situation, &release, order);
+        gates::states(app, &site, &situation, &permit, &release, &plan).await
+    }
+    .await;
+    held.give_back().await?;
+    show(app, name, &states?)
+}
+
+fn show(app: &App, name: &ProjectName, states: &[eeveon_rollback::GateState]) -> Result<Exit, CliError> {
+    if app.ui.json {
+        app.ui.json(&states)?;
+        return Ok(Exit::Done);
+    }
+    for state in states {
+        app.ui.out(gates::line(state))?;
+    }
+    let shut = states.iter().filter(|state| !state.open).count();
+    let verdict = match shut {
+        0 => format!("{name} would deploy: `ee-deploy deploy {name}`"),
+        _ => format!("{name} would not deploy"),
+    };
+    app.ui.out(Line::default().strong(verdict))?;
+    Ok(Exit::Done)
+}
+
+async fn why_deployment(app: &App, id: DeploymentId) -> Result<Exit, CliError> {
+    let deployment = view::deployment(app, id).await?;
+    let site = Site::concerned(app, &deployment.release.project).await?;
+    let output = reporting::last_output(app, &deployment).await;
+    if app.ui.json {
+        let serving = view::serving(app, &site).await.sentence();
+        app.ui.json(&Explained { deployment: deployment.into(), serving, output })?;
+        return Ok(Exit::Done);
+    }
+    let release = &deployment.release;
+    let asked = match &deployment.reason {
+        Some(reason) => format!(": {reason}"),
+        None => String::new(),
+    };
+    let lines = [
+        ("deployment", format!("{id} of {}", release.project)),
+        (
+            "asked by",
+            format!(
+                "{}, {}{asked}",
+                deployment.actor.label().for_terminal(),
+                age(deployment.started_at, Timestamp::now())
+            ),
+        ),
+        (
+            "release",
+            format!(
+                "{} ({}) {}",
+                release.number,
+                release.revision.commit.short(),
+                release.revision.subject.for_terminal()
+            ),
+        ),
+        ("outcome", deployment.outcome.as_ref().map_or("open", Outcome::as_str).to_owned()),
+    ];
+    for (what, text) in lines {
+        app.ui.out(Line::default().dim(format!("{what:<12}")).plain(text))?;
+    }
+    let failure = deployment.outcome.as_ref().and_then(Outcome::failure);
+    let failure = failure.or(deployment.parked.as_ref().and_then(|(_, failure)| failure.as_ref()));
+    if let Some(failure) = failure {
+        let what = format!("{} [{}]", failure.message, failure.code);
+        app.ui.out(Line::default().dim(format!("{:<12}", "failed in")).plain(failure.stage.as_str()))?;
+        app.ui.out(Line::default().dim(format!("{:<12}", "what")).plain(what))?;
+        for cause in &failure.causes {
+            app.ui.out(Line::default().dim(format!("{:<12}", "why")).plain(cause))?;
+        }
+        for line in &output {
+            app.ui.out(Line::default().dim(format!("{:<12}", "output")).plain(line.for_terminal()))?;
+        }
+    }
+    for line in cancellations(app, id).await? {
+        app.ui.out(Line::default().dim(format!("{:<12}", "cancelled")).plain(line))?;
+    }
+    if let Some(sentence) = view::serving(app, &site).await.sentence() {
+        app.ui.out(Line::default().dim(format!("{:<12}", "now")).plain(sentence))?;
+    }
+    if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
+        app.ui.out(Line::default().dim(format!("{:<12}", "next")).plain(hint))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn cancellations(app: &App, id: DeploymentId) -> Result<Vec<String>, CliError> {
+    let entries = app.store.read(id, Seq::default()).await?;
+    Ok(entries
+        .iter()
+        .filter_map(|entry| match &entry.record {
+            Record::Cancelled { by, reason } => {
+                let reason = reason.as_deref().unwrap_or("no reason given");
+                Some(format!("by {}: {reason}", by.label().for_terminal()))
+            }
+            _ => None,
+        })
+        .collect())
+}

@@ -1,0 +1,13 @@
+//! Project files: what they may say, reading them, changing them without losing a comment.
+
+mod edit;
+mod error;
+mod read;
+mod schema;
+mod values;
+
+pub(crate) use edit::{get, new_file, set, unset};
+pub(crate) use error::ConfigError;
+pub(crate) use read::{ProjectConfig, load, parse};
+pub(crate) use schema::{KEYS, Key, SECTIONS, nearest};
+pub(crate) use values::{Bytes, HumanDuration};

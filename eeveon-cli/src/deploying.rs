@@ -1,0 +1,514 @@
+//! The story of a deploy: find out what is asked for, take the lease, look at the world, plan,
+//! carry it out, tell how it ended. A rollback is the same story with an older release.
+
+use eeveon_core::{
+    CommitId, DeploymentId, EngineError, Feed, Kind, Live, Permit, Plan, Present, Quarantining, Release,
+    ReleaseNumber, Request, Revision, TargetFacts, Trigger, strategy, strategy::Facts,
+};
+use eeveon_rollback::{
+    self as rollback, Kept, OrderFacts, Parents, Policy, PutAside, QuarantineFacts, Roles, Standing, Verdict,
+    gates::Compared, quarantine,
+};
+use eeveon_source::Want;
+use eeveon_store::{Deployment, DeploymentFilter, KnownRelease, Quarantined, ReleaseStatus};
+use jiff::Timestamp;
+
+use crate::{
+    App, CliError, Exit,
+    compose::{ProjectSteps, Site},
+    lease::{self, Held, Wait},
+    render::{self, Activity},
+    settling, view,
+};
+
+/// What somebody wants deployed.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    /// A commit, branch or tag; the newest commit of the project's branch when absent.
+    pub rev: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether a commit older than the live one may go live.
+    pub allow_older: bool,
+    /// How long to wait for a project that is in use.
+    pub wait: Wait,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// What was asked for is live already.
+    Unchanged(KnownRelease),
+    /// A deployment was carried out, to one end or another.
+    Closed(Box<Deployment>),
+    /// A deployment waits for a person.
+    Parked(Box<Deployment>),
+}
+
+impl Ending {
+    /// Returns the exit code a command ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Unchanged(_) => Exit::Done,
+            Self::Parked(_) => Exit::Parked,
+            Self::Closed(deployment) => deployment.outcome.as_ref().map_or(Exit::Fault, Exit::from),
+        }
+    }
+}
+
+/// What a plan is made from.
+#[derive(Debug)]
+pub(crate) struct Situation {
+    /// What serves, on the target.
+    pub live: Option<Live>,
+    /// The same, as the store knows it.
+    pub live_release: Option<KnownRelease>,
+    /// Every release ever made, newest first.
+    pub known: Vec<KnownRelease>,
+    /// What lies on the target.
+    pub present: Vec<Present>,
+    /// Commits put aside.
+    pub put_aside: Vec<Quarantined>,
+    /// What each successful deployment made serve, oldest first.
+    pub served: Vec<(DeploymentId, ReleaseNumber)>,
+}
+
+impl Situation {
+    /// Returns the commit that serves.
+    pub(crate) fn live_commit(&self) -> Option<&CommitId> {
+        self.live_release.as_ref().map(|it| &it.release.revision.commit)
+    }
+
+    /// Returns the live release if it is of `commit` and made with the present configuration.
+    pub(crate) fn already_live(&self, site: &Site, commit: &CommitId) -> Option<&KnownRelease> {
+        let live = self.live_release.as_ref()?;
+        (live.release.revision.commit == *commit && live.config == site.config.digest()).then_some(live)
+    }
+}
+
+/// Deploys what is wished for, unless it is live already.
+///
+/// # Errors
+///
+/// It did not come to a deployment, or the engine had to stop in one.
+pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending, CliError> {
+    let want = site.want(wish.rev.as_deref());
+    // Most often nothing is new: found out with one look and without the lease.
+    let permit = looking(app);
+    let commit = site.source()?.resolve(&want, &permit).await?;
+    if view::open_deployments(app, &site.name).await?.is_empty()
+        && let Some(live) = survey(app, site).await?.already_live(site, &commit)
+    {
+        return Ok(Ending::Unchanged(live.clone()));
+    }
+
+    let held = lease::hold(app, &site.name, wish.wait).await?;
+    let ending = deploy_held(app, site, wish, &want, &held).await;
+    held.give_back().await?;
+    ending
+}
+
+async fn deploy_held(
+    app: &App,
+    site: &Site,
+    wish: &Wish,
+    want: &Want,
+    held: &Held,
+) -> Result<Ending, CliError> {
+    settling::settle_held(app, site, held).await?;
+    refuse_if_waiting(app, site).await?;
+    let situation = survey(app, site).await?;
+    let revision = fetch(app, site, want, &situation, held).await?;
+    if let Some(live) = situation.already_live(site, &revision.commit) {
+        return Ok(Ending::Unchanged(live.clone()));
+    }
+    let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
+    let order = order_facts(site, &permit, &revision.commit, &situation, wish.allow_older).await?;
+    let highest = situation.present.iter().map(|it| it.release).max().unwrap_or_default();
+    let number = app.store.reserve_release(&site.name, highest).await?;
+    let release = Release { project: site.name.clone(), number, revision };
+    let lifted = lifted(site, &release.revision.commit, &situation);
+    let plan = plan_deploy(site, &situation, &release, order);
+    let request = Request {
+        format: eeveon_core::FORMAT,
+        kind: Kind::Deploy,
+        live: vec![(site.target.name.clone(), situation.live.clone())],
+        previous: situation.live_commit().cloned(),
+        actor: app.actor(),
+        trigger: Trigger::Manual,
+        reason: wish.reason.clone(),
+        config: site.config.digest(),
+        quarantine: Quarantining {
+            on_success: Vec::new(),
+            own_when_reverted: site.config.rollback.quarantine,
+            lift_on_success: lifted,
+        },
+        release,
+    };
+    carry_out(app, site, held, request, plan).await
+}
+
+/// Brings an earlier release back.
+///
+/// # Errors
+///
+/// As [`deploy`].
+pub(crate) async fn roll_back(
+    app: &App,
+    site: &Site,
+    held: &Held,
+    to: &KnownRelease,
+    reason: Option<String>,
+) -> Result<Ending, CliError> {
+    let situation = survey(app, site).await?;
+    let steps = ProjectSteps {
+        site,
+        release: &to.release,
+        previous: situation.live_commit(),
+        order: None,
+        quarantine: quarantine_facts(&situation, &to.release),
+    };
+    let facts = Facts {
+        kind: Kind::Rollback,
+        release: to.release.clone(),
+        targets: vec![TargetFacts {
+            target: site.target.clone(),
+            live: situation.live.clone(),
+            outworn: Vec::new(),
+        }],
+    };
+    let plan = strategy::symlink(&facts, &steps);
+    let left = situation.live_release.as_ref().filter(|live| live.number() > to.number());
+    let left = left.map(|it| &it.release.revision.commit);
+    let put_aside = quarantine::left_by_rollback(left, &to.release.revision.commit);
+    let request = Request {
+        format: eeveon_core::FORMAT,
+        kind: Kind::Rollback,
+        live: vec![(site.target.name.clone(), situation.live.clone())],
+        previous: situation.live_commit().cloned(),
+        actor: app.actor(),
+        trigger: Trigger::Manual,
+        reason,
+        config: to.config.clone(),
+        quarantine: Quarantining {
+            on_success: if site.config.rollback.quarantine { put_aside } else { Vec::new() },
+            ..Quarantining::default()
+        },
+        release: to.release.clone(),
+    };
+    carry_out(app, site, held, request, plan).await
+}
+
+/// Refuses to begin anything while a deployment waits for a person: it may be half way.
+///
+/// # Errors
+///
+/// `cli/waiting`.
+pub(crate) async fn refuse_if_waiting(app: &App, site: &Site) -> Result<(), CliError> {
+    match view::open_deployments(app, &site.name).await?.first() {
+        Some(open) => Err(CliError::Waiting { project: site.name.clone(), deployment: open.id }),
+        None => Ok(()),
+    }
+}
+
+/// Returns a permit for looking only: it stops when the command is interrupted.
+pub(crate) fn looking(app: &App) -> Permit {
+    Permit::new(eeveon_core::Fence(0), app.interrupted.clone())
+}
+
+/// Brings the wanted commit into the mirror, with a line for people.
+///
+/// # Errors
+///
+/// It cannot be had.
+pub(crate) async fn fetch(
+    app: &App,
+    site: &Site,
+    want: &Want,
+    situation: &Situation,
+    held: &Held,
+) -> Result<Revision, CliError> {
+    let activity = Activity::begin(&app.ui, "fetch");
+    let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
+    let permit = permit.reporting(activity.reporter());
+    let fetched = async {
+        let source = site.source()?;
+        let commit = source.resolve(want, &permit).await?;
+        Ok(source.fetch(&commit, situation.live_commit(), &permit).await?)
+    };
+    match fetched.await {
+        Ok(fetched) => {
+            let (commit, subject) =
+                (fetched.revision.commit.short(), fetched.revision.subject.for_terminal());
+            let bytes = match fetched.bytes {
+                0 => String::new(),
+                bytes => format!(", {}", render::size(bytes)),
+            };
+            activity.end(&format!("{commit} {subject}{bytes}"));
+            Ok(fetched.revision)
+        }
+        Err(_) if app.interrupted.is_cancelled() => Err(CliError::Interrupted),
+        Err(error) => Err(error),
+    }
+}
+
+/// Looks at what is live, what there is, and what must not be.
+///
+/// # Errors
+///
+/// The target or the store cannot be read.
+pub(crate) async fn survey(app: &App, site: &Site) -> Result<Situation, CliError> {
+    let live = site.live().await?;
+    let known = app.store.releases(&site.name).await?;
+    let live_release = live.as_ref().and_then(|live| view::known(&known, live.release)).cloned();
+    let served = served(app, site).await?;
+    Ok(Situation {
+        present: site.present().await?,
+        put_aside: app.store.quarantined(&site.name).await?,
+        live,
+        live_release,
+        known,
+        served,
+    })
+}
+
+async fn served(app: &App, site: &Site) -> Result<Vec<(DeploymentId, ReleaseNumber)>, CliError> {
+    /// More than are ever kept.
+    const LOOK_BACK: u64 = 1000;
+    let filter = DeploymentFilter { project: Some(site.name.clone()), open: false, limit: LOOK_BACK };
+    let deployments = app.store.deployments(&filter).await?.into_iter().rev();
+    let succeeded = deployments.filter(|it| it.outcome == Some(eeveon_core::Outcome::Succeeded));
+    Ok(succeeded.map(|it| (it.id, it.release.number)).collect())
+}
+
+/// Finds out how the candidate stands to the live commit, for the gate that keeps the order. When
+/// older commits are welcome, not knowing is good enough.
+///
+/// # Errors
+///
+/// The history that would answer the question cannot be had.
+pub(crate) async fn order_facts(
+    site: &Site,
+    permit: &Permit,
+    candidate: &CommitId,
+    situation: &Situation,
+    allow_older: bool,
+) -> Result<OrderFacts, CliError> {
+    let live = match situation.live_commit() {
+        Some(live) => {
+            let verdict = match relate(site, permit, candidate, live).await {
+                Err(_) if allow_older => Verdict::NeedsMore(Vec::new()),
+                other => other?,
+            };
+            Some(Compared { commit: live.clone(), verdict })
+        }
+        None => None,
+    };
+    Ok(OrderFacts { candidate: candidate.clone(), live, allow_older })
+}
+
+/// Finds out how one commit stands to another. History is fetched as far as the question needs, and
+/// the answer is never guessed.
+async fn relate(
+    site: &Site,
+    permit: &Permit,
+    candidate: &CommitId,
+    live: &CommitId,
+) -> Result<Verdict, CliError> {
+    /// 1 + 2 + 4 + ... commits: more than any repository has.
+    const DEEPENINGS: u32 = 30;
+    let mut unanswered = Verdict::NeedsMore(Vec::new());
+    let mut failed = None;
+    for round in 0..=DEEPENINGS {
+        let verdict = rollback::relate(candidate, live, &mut |commit| match site.mirror.parents(commit) {
+            Ok(Some(parents)) => Parents::Known(parents),
+            Ok(None) => Parents::Boundary,
+            Err(error) => {
+                failed = Some(error);
+                Parents::Boundary
+            }
+        });
+        if let Some(error) = failed.take() {
+            return Err(error.into());
+        }
+        match verdict {
+            needs_more @ Verdict::NeedsMore(_) => {
+                unanswered = needs_more;
+                if !deepen(site, [candidate, live], 1 << round.min(16), permit).await? {
+                    break;
+                }
+            }
+            verdict => return Ok(verdict),
+        }
+    }
+    Ok(unanswered)
+}
+
+/// Brings more of the history below two commits, which may themselves be missing. Returns whether
+/// there was more.
+async fn deepen(site: &Site, tips: [&CommitId; 2], by: u32, permit: &Permit) -> Result<bool, CliError> {
+    let mut is_new = false;
+    for tip in tips {
+        if site.mirror.parents(tip)?.is_none() {
+            site.source()?.fetch(tip, None, permit).await?;
+            is_new = true;
+        }
+    }
+    Ok(site.source()?.deepen(&tips.map(Clone::clone), by, permit).await? || is_new)
+}
+
+/// Returns the put-aside commits that `commit` descends from: once it is live, they need no guard.
+/// Looks only at the history that is here; not knowing means that a commit stays put aside.
+fn lifted(site: &Site, commit: &CommitId, situation: &Situation) -> Vec<CommitId> {
+    let put_aside: Vec<CommitId> = situation.put_aside.iter().map(|it| it.commit.clone()).collect();
+    let mut parents = |commit: &CommitId| match site.mirror.parents(commit) {
+        Ok(Some(parents)) => Parents::Known(parents),
+        Ok(None) | Err(_) => Parents::Boundary,
+    };
+    quarantine::lifted_by(commit, &put_aside, &mut parents).commits
+}
+
+/// Makes the plan of a deploy.
+pub(crate) fn plan_deploy(site: &Site, situation: &Situation, release: &Release, order: OrderFacts) -> Plan {
+    let steps = ProjectSteps {
+        site,
+        release,
+        previous: situation.live_commit(),
+        order: Some(order),
+        quarantine: quarantine_facts(situation, release),
+    };
+    let facts = Facts {
+        kind: Kind::Deploy,
+        release: release.clone(),
+        targets: vec![TargetFacts {
+            target: site.target.clone(),
+            live: situation.live.clone(),
+            outworn: outworn(site, situation, Some(release.number), Timestamp::now()),
+        }],
+    };
+    strategy::symlink(&facts, &steps)
+}
+
+/// Only what concerns the release: the facts are written into the plan.
+fn quarantine_facts(situation: &Situation, release: &Release) -> QuarantineFacts {
+    let candidate = release.revision.commit.clone();
+    let concerned = situation.put_aside.iter().filter(|it| it.commit == candidate);
+    let put_aside =
+        concerned.map(|it| PutAside { commit: it.commit.clone(), reason: it.reason.clone(), since: it.at });
+    QuarantineFacts { put_aside: put_aside.collect(), candidate }
+}
+
+/// Returns the releases on the target that are no longer needed once `next` serves; without one, as
+/// things are.
+pub(crate) fn outworn(
+    site: &Site,
+    situation: &Situation,
+    next: Option<ReleaseNumber>,
+    now: Timestamp,
+) -> Vec<ReleaseNumber> {
+    let deploy = &site.config.deploy;
+    let policy = Policy {
+        keep: deploy.keep as usize,
+        inspect_for: deploy.keep_failed.0,
+        inspect_bytes: deploy.keep_failed_size.0,
+    };
+    let kept: Vec<Kept> = situation
+        .present
+        .iter()
+        .map(|present| {
+            let known = view::known(&situation.known, present.release);
+            Kept {
+                release: present.release,
+                standing: match known.map(|it| it.status) {
+                    Some(ReleaseStatus::Succeeded) => Standing::Succeeded,
+                    Some(ReleaseStatus::Failed | ReleaseStatus::Pending) => Standing::Failed,
+                    None => Standing::Unknown,
+                },
+                usable: present.usable,
+                bytes: present.bytes,
+                since: present.since,
+                pinned: known.is_some_and(|it| it.pinned),
+            }
+        })
+        .collect();
+    let live = situation.live.as_ref().map(|live| live.release);
+    let predecessor = match next {
+        // Once `next` serves, what is live now is what served before.
+        Some(_) => None,
+        None => rollback::predecessor(&situation.served, live),
+    };
+    rollback::outworn(&kept, &Roles { live, predecessor, next }, &policy, now)
+}
+
+/// Opens a deployment and carries its plan out.
+async fn carry_out(
+    app: &App,
+    site: &Site,
+    held: &Held,
+    request: Request,
+    plan: Plan,
+) -> Result<Ending, CliError> {
+    let id = app.store.reserve_deployment().await?;
+    held.works_on(id);
+    let feed = Feed::default();
+    let follower = render::watch(app.ui, &feed);
+    let engine = site.engine(app, held, &feed);
+    let commit = request.release.revision.commit.clone();
+    let number = request.release.number;
+    if request.kind == Kind::Deploy {
+        // What repairs the release later must not be lost. Going back needs no more than is there.
+        site.mirror.keep(number, &commit)?;
+    }
+    let result = engine.deploy(id, request, plan, &held.session).await;
+    follower.finish().await;
+    let ending = ended(app, id, result.map(|_| ())).await?;
+    forget_removed(app, site).await;
+    Ok(ending)
+}
+
+/// Sums up how a run of the engine ended.
+///
+/// # Errors
+///
+/// It could not go on.
+pub(crate) async fn ended(
+    app: &App,
+    id: DeploymentId,
+    result: Result<(), EngineError>,
+) -> Result<Ending, CliError> {
+    match result {
+        Ok(()) => Ok(Ending::Closed(Box::new(view::deployment(app, id).await?))),
+        Err(EngineError::Parked(_)) => Ok(Ending::Parked(Box::new(view::deployment(app, id).await?))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Lets go of the commits of releases that no longer lie on the target. They are only kept to
+/// repair those.
+async fn forget_removed(app: &App, site: &Site) {
+    let Ok(present) = site.present().await else { return };
+    let present: Vec<ReleaseNumber> = present.into_iter().map(|it| it.release).collect();
+    if let Err(error) = site.mirror.keep_only(&present) {
+        app.ui.warn(format!("commits of removed releases could not be let go: {error}"));
+    }
+}
+
+/// Returns by how many seconds the clock is behind the newest deployment recorded, if it is behind
+/// by more than clocks of one machine drift.
+///
+/// # Errors
+///
+/// The store failed.
+pub(crate) async fn clock_behind(app: &App) -> Result<Option<i64>, CliError> {
+    const TOLERANCE_SECONDS: i64 = 120;
+    let filter = DeploymentFilter { project: None, open: false, limit: 20 };
+    let newest = app
+        .store
+        .deployments(&filter)
+        .await?
+        .into_iter()
+        .map(|it| it.finished_at.unwrap_or(it.started_at))
+        .max();
+    let behind = newest.map_or(0, |newest| newest.as_second().saturating_sub(Timestamp::now().as_second()));
+    Ok((behind > TOLERANCE_SECONDS).then_some(behind))
+}

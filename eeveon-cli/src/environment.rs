@@ -1,0 +1,64 @@
+//! What the surroundings say: environment variables, read here and nowhere else.
+
+use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf};
+
+use eeveon_core::{Actor, Untrusted};
+
+/// The environment, as far as EEveon looks at it.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `SSH_AUTH_SOCK`: where the ssh agent listens.
+    pub ssh_agent: Option<PathBuf>,
+    /// `PATH`: where programs are.
+    pub path: Option<OsString>,
+    /// `https_proxy` or `HTTPS_PROXY`.
+    pub proxy: Option<String>,
+    /// `NO_COLOR` is set to something.
+    pub no_color: bool,
+    /// Who runs the command: the person behind sudo, or the login name.
+    pub user: String,
+    /// What build and hook commands get to see of the environment.
+    pub for_commands: BTreeMap<String, String>,
+}
+
+/// What of the environment commands see. Everything else, tokens of other tools for instance, is
+/// kept from them.
+const FOR_COMMANDS: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"];
+
+impl Environment {
+    /// Reads the environment of this process.
+    pub fn read() -> Self {
+        let text = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let user = text("SUDO_USER").or_else(|| text("USER")).or_else(|| text("LOGNAME"));
+        Self {
+            home: text("HOME").map(PathBuf::from),
+            ssh_agent: text("SSH_AUTH_SOCK").map(PathBuf::from),
+            path: env::var_os("PATH"),
+            proxy: text("https_proxy").or_else(|| text("HTTPS_PROXY")),
+            no_color: text("NO_COLOR").is_some(),
+            user: user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw())),
+            for_commands: FOR_COMMANDS
+                .iter()
+                .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
+                .collect(),
+        }
+    }
+
+    /// Returns the value of a variable the configuration refers to.
+    pub fn variable(name: &str) -> Option<String> {
+        env::var(name).ok()
+    }
+
+    /// Finds a program the way a shell does.
+    pub fn find(&self, program: &str) -> Option<PathBuf> {
+        let folders = self.path.as_ref()?;
+        env::split_paths(folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+    }
+
+    /// Returns who runs the command.
+    pub fn actor(&self) -> Actor {
+        Actor::User(Untrusted::from(self.user.clone()))
+    }
+}

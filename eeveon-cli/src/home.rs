@@ -1,0 +1,263 @@
+//! The home folder: where EEveon keeps its projects, its store, its mirrors and its logs.
+
+use std::{
+    fs, io,
+    io::{Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use eeveon_core::{DeploymentId, ProjectName};
+
+use crate::CliError;
+
+/// Paths below one home folder.
+#[derive(Clone, Debug)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// Opens the home at `root`, an absolute path; makes it, readable by nobody else, when it is
+    /// not there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made or entered.
+    pub fn open(root: PathBuf) -> Result<Self, CliError> {
+        let home = Self { root };
+        for folder in [home.root.clone(), home.projects(), home.sources(), home.logs(), home.keys()] {
+            home.make_private(&folder)?;
+        }
+        Ok(home)
+    }
+
+    fn make_private(&self, folder: &Path) -> Result<(), CliError> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(folder).map_err(|source| CliError::io("create", folder, source))
+    }
+
+    /// Returns the folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the folder of project files.
+    pub fn projects(&self) -> PathBuf {
+        self.root.join("projects")
+    }
+
+    /// Returns the file of one project.
+    pub fn project_file(&self, name: &ProjectName) -> PathBuf {
+        self.projects().join(format!("{name}.toml"))
+    }
+
+    /// Returns the store's file.
+    pub fn store(&self) -> PathBuf {
+        self.root.join("eeveon.db")
+    }
+
+    /// Returns the folder of mirrors.
+    pub fn sources(&self) -> PathBuf {
+        self.root.join("sources")
+    }
+
+    /// Returns the bare mirror of one project.
+    pub fn mirror(&self, name: &ProjectName) -> PathBuf {
+        self.sources().join(format!("{name}.git"))
+    }
+
+    /// Returns the folder of step output.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// Returns the folder of one deployment's step output.
+    pub fn log_folder(&self, deployment: DeploymentId) -> PathBuf {
+        self.logs().join(deployment.to_string())
+    }
+
+    /// Returns the folder of keys.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// Returns where a project is deployed unless its file says otherwise.
+    pub fn default_site(&self, name: &ProjectName) -> PathBuf {
+        self.root.join("sites").join(name.as_str())
+    }
+
+    /// Returns what tells this home from every other one: 32 hexadecimal digits, made once.
+    ///
+    /// # Errors
+    ///
+    /// The file that holds it cannot be read or made.
+    pub fn id(&self) -> Result<String, CliError> {
+        let path = self.root.join("id");
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim_end().len() == 32 => return Ok(text.trim_end().to_owned()),
+            Ok(_) => return Err(CliError::HomeDamaged { path }),
+            // A home that was used before had one: what it deployed would not know a new one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.store().exists() => {
+                return Err(CliError::HomeDamaged { path });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CliError::io("read", &path, error)),
+        }
+        let mut random = [0; 16];
+        let source = Path::new("/dev/urandom");
+        fs::File::open(source)
+            .and_then(|mut file| file.read_exact(&mut random))
+            .map_err(|error| CliError::io("read", source, error))?;
+        let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        // Whoever is first wins; the others read what it wrote.
+        match write_new(&path, format!("{id}\n").as_bytes(), Replace::Never) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.id(),
+            Err(error) => Err(CliError::io("write", &path, error)),
+            Ok(()) => Ok(id),
+        }
+    }
+
+    /// Lists the projects, by name.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read.
+    pub fn project_names(&self) -> Result<Vec<ProjectName>, CliError> {
+        let folder = self.projects();
+        let unreadable = |error| CliError::io("read", &folder, error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let file = entry.map_err(unreadable)?.file_name();
+            let name = file.to_str().and_then(|file| file.strip_suffix(".toml"));
+            names.extend(name.and_then(|name| ProjectName::new(name).ok()));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes what a process that died while writing left in the home.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be read.
+    pub fn sweep(&self) -> Result<(), CliError> {
+        for folder in [self.root.clone(), self.projects()] {
+            let unreadable = |error| CliError::io("read", &folder, error);
+            for entry in fs::read_dir(&folder).map_err(unreadable)? {
+                let entry = entry.map_err(unreadable)?;
+                let file = entry.file_name();
+                let pid = file
+                    .to_str()
+                    .and_then(|file| file.strip_prefix(TEMPORARY))
+                    .and_then(|rest| rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok()));
+                if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+                    fs::remove_file(entry.path())
+                        .map_err(|error| CliError::io("remove", &entry.path(), error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells who else may look into the home, as an octal mode; `None` when nobody may.
+    pub fn exposed(&self) -> Option<u32> {
+        let mode = fs::metadata(&self.root).ok()?.permissions().mode() & 0o777;
+        (mode & 0o077 != 0).then_some(mode)
+    }
+}
+
+/// How names of files begin that are still being written; the writer's process id follows.
+const TEMPORARY: &str = ".tmp-";
+
+/// Whether a file may take the place of another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Replace {
+    /// It takes the place of what is there.
+    Always,
+    /// It is an error when something is there.
+    Never,
+}
+
+/// Writes a file so that after any death, and after a power cut, either the old or the new content
+/// is there in full: write beside, fsync, rename, fsync of the folder. Mode 0600.
+///
+/// # Errors
+///
+/// Any step failed, or something is there already and may not be replaced.
+pub(crate) fn write_new(path: &Path, content: &[u8], replace: Replace) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let file_name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+    let beside = folder.join(format!("{TEMPORARY}{}-{file_name}", std::process::id()));
+    let written = (|| {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        match replace {
+            Replace::Always => fs::rename(&beside, path)?,
+            Replace::Never => {
+                fs::hard_link(&beside, path)?;
+                fs::remove_file(&beside)?;
+            }
+        }
+        fs::File::open(folder)?.sync_all()
+    })();
+    if written.is_err() {
+        // The error that counts is the first one; a leftover is swept by the next command.
+        let _best_effort = fs::remove_file(&beside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(folder.path().join("home")).unwrap();
+        (folder, home)
+    }
+
+    #[test]
+    fn a_home_is_private_and_keeps_its_id() {
+        let (_folder, home) = home();
+        assert_eq!(home.exposed(), None);
+        assert_eq!(home.id().unwrap(), home.id().unwrap());
+        fs::write(home.root().join("id"), "short").unwrap();
+        assert!(matches!(home.id(), Err(CliError::HomeDamaged { .. })));
+    }
+
+    #[test]
+    fn what_may_not_be_replaced_is_not() {
+        let (_folder, home) = home();
+        let path = home.projects().join("a.toml");
+        write_new(&path, b"one", Replace::Never).unwrap();
+        assert_eq!(
+            write_new(&path, b"two", Replace::Never).unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        write_new(&path, b"two", Replace::Always).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(home.projects()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_files_of_dead_writers_are_swept() {
+        let (_folder, home) = home();
+        let mine = home.projects().join(format!("{TEMPORARY}{}-a.toml", std::process::id()));
+        // Process ids end at 2^22 on Linux.
+        let dead = home.projects().join(format!("{TEMPORARY}4194305-a.toml"));
+        fs::write(&mine, "").unwrap();
+        fs::write(&dead, "").unwrap();
+        home.sweep().unwrap();
+        assert!(mine.exists() && !dead.exists());
+    }
+}

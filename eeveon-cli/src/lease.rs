@@ -1,0 +1,245 @@
+//! One at a time: the lease a process holds on a project while it changes anything of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use eeveon_core::{DeploymentId, ProjectName, Session};
+use eeveon_store::{Acquired, Holder, Lease, Liveness, Store};
+use jiff::Timestamp;
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::{
+    App, CliError,
+    render::{Line, age},
+};
+
+/// A lease that is not renewed ends after this long.
+const LIFETIME: Duration = Duration::from_secs(30);
+/// How often it is renewed.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How often a waiting process tries again, and a working one looks for a request to stop.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long to wait for a lease somebody else holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    No,
+    /// At most so long.
+    For(Duration),
+}
+
+impl Wait {
+    /// As long as deployments wait unless told otherwise: 15 minutes.
+    pub(crate) const DEFAULT: Self = Self::For(Duration::from_secs(15 * 60));
+}
+
+/// A lease that is held and kept alive until it is given back or dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// What the engine works under.
+    pub session: Session,
+    lease: Lease,
+    store: Arc<dyn Store>,
+    deployment: Arc<AtomicU64>,
+    keeper: JoinHandle<()>,
+}
+
+/// Returns the name of a project's lease.
+pub(crate) fn name_of(project: &ProjectName) -> String {
+    format!("project/{project}")
+}
+
+/// Takes the lease of `project`.
+///
+/// # Errors
+///
+/// `cli/busy` when somebody else holds it for longer than `wait`; the store failed; interrupted.
+pub(crate) async fn hold(app: &App, project: &ProjectName, wait: Wait) -> Result<Held, CliError> {
+    let name = name_of(project);
+    let began = Instant::now();
+    let mut dead = None;
+    let mut told = false;
+    loop {
+        let holder = match app.store.acquire(&name, &app.me, LIFETIME, dead).await? {
+            Acquired::Granted(lease) => return Ok(Held::keep(app, lease)),
+            Acquired::Held(holder) => holder,
+        };
+        let liveness = holder.owner.liveness(&app.me);
+        if liveness == Liveness::Dead {
+            dead = Some(holder.fence);
+            continue;
+        }
+        let waited_enough = match wait {
+            Wait::No => true,
+            Wait::For(limit) => began.elapsed() >= limit,
+        };
+        if waited_enough {
+            return Err(busy(project, &holder, liveness));
+        }
+        if !told {
+            app.ui.note(Line::default().dim("  wait  ").plain(who(&holder, liveness)));
+            told = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = app.interrupted.cancelled() => return Err(CliError::Interrupted),
+        }
+    }
+}
+
+/// Takes the lease of `project` if the process that holds it does not exist any more; otherwise
+/// leaves it alone. Returns nothing when no dead process holds it.
+///
+/// # Errors
+///
+/// The store failed.
+pub(crate) async fn inherit(app: &App, project: &ProjectName) -> Result<Option<Held>, CliError> {
+    let name = name_of(project);
+    let Some(holder) = app.store.holder(&name).await? else { return Ok(None) };
+    let dead = holder.owner.liveness(&app.me) == Liveness::Dead;
+    if !dead && holder.remaining_ms > 0 {
+        return Ok(None);
+    }
+    let evidence = dead.then_some(holder.fence);
+    match app.store.acquire(&name, &app.me, LIFETIME, evidence).await? {
+        Acquired::Granted(lease) => Ok(Some(Held::keep(app, lease))),
+        Acquired::Held(_) => Ok(None),
+    }
+}
+
+/// Describes who holds a lease, for people.
+pub(crate) fn who(holder: &Holder, liveness: Liveness) -> String {
+    let state = match liveness {
+        Liveness::Alive => "running",
+        Liveness::Stopped => "stopped by a signal",
+        Liveness::Dead => "dead",
+        Liveness::Unknown => "on another machine",
+    };
+    let (owner, since) = (&holder.owner, age(holder.since, Timestamp::now()));
+    format!("`{}` (process {} on {}, {state}, since {since})", owner.label, owner.pid, owner.host)
+}
+
+fn busy(project: &ProjectName, holder: &Holder, liveness: Liveness) -> CliError {
+    let pid = holder.owner.pid;
+    let hint = match liveness {
+        Liveness::Stopped => {
+            format!("let it go on with `kill -CONT {pid}`, or end it with `kill -KILL {pid}`")
+        }
+        Liveness::Unknown => {
+            format!(
+                "look after it on {}; its lease ends {} s after its last sign of life",
+                holder.owner.host,
+                LIFETIME.as_secs()
+            )
+        }
+        Liveness::Alive | Liveness::Dead => {
+            format!(
+                "wait for it (--wait), follow it with `ee-deploy logs {project} -f`, or stop it with `ee-deploy cancel`"
+            )
+        }
+    };
+    CliError::Busy { project: project.clone(), holder: who(holder, liveness), hint }
+}
+
+impl Held {
+    fn keep(app: &App, lease: Lease) -> Self {
+        let session = Session::new(lease.fence);
+        let deployment = Arc::new(AtomicU64::new(0));
+        let keeper = Keeper {
+            store: Arc::clone(&app.store),
+            lease: lease.clone(),
+            session: session.clone(),
+            deployment: Arc::clone(&deployment),
+        };
+        let (actor, interrupted) = (app.actor(), app.interrupted.clone());
+        let keeper = tokio::spawn(async move {
+            tokio::select! {
+                () = keeper.renew() => {}
+                () = keeper.listen() => {}
+                () = async {
+                    interrupted.cancelled().await;
+                    keeper.session.cancel(actor, Some("interrupted".to_owned()));
+                    // The lease is still needed while things are taken back: the renewing goes on.
+                    std::future::pending::<()>().await;
+                } => {}
+            }
+        });
+        Self { session, lease, store: Arc::clone(&app.store), deployment, keeper }
+    }
+
+    /// Returns the lease.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Names the deployment that is worked on, so that requests to stop it are heard.
+    pub(crate) fn works_on(&self, deployment: DeploymentId) {
+        self.deployment.store(deployment.0, Ordering::Relaxed);
+    }
+
+    /// Gives the lease back.
+    ///
+    /// # Errors
+    ///
+    /// The store failed; the lease then ends by itself.
+    pub(crate) async fn give_back(self) -> Result<(), CliError> {
+        self.keeper.abort();
+        Ok(self.store.release(&self.lease).await?)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+struct Keeper {
+    store: Arc<dyn Store>,
+    lease: Lease,
+    session: Session,
+    deployment: Arc<AtomicU64>,
+}
+
+impl Keeper {
+    /// Renews the lease until it is lost.
+    async fn renew(&self) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            match self.store.renew(&self.lease, LIFETIME).await {
+                Ok(true) => renewed = Instant::now(),
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "could not renew the lease");
+                    if renewed.elapsed() + HEARTBEAT >= LIFETIME {
+                        break;
+                    }
+                }
+            }
+        }
+        self.session.abandon();
+    }
+
+    /// Passes requests to stop on. Never returns.
+    async fn listen(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let deployment = DeploymentId(self.deployment.load(Ordering::Relaxed));
+            if deployment.0 == 0 || self.session.cancellation().is_cancelled() {
+                continue;
+            }
+            match self.store.cancel_requested(deployment).await {
+                Ok(Some(request)) => self.session.cancel(request.by, request.reason),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "could not look for requests to stop"),
+            }
+        }
+    }
+}

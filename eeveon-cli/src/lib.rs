@@ -1,0 +1,158 @@
+//! `ee-deploy`: the command line of EEveon. The only crate that knows all others by name, prints,
+//! reads the environment and decides how the process ends.
+//!
+//! The story of a deploy is in [`mod@deploying`]; the parts are put together in [`mod@compose`].
+
+mod app;
+mod args;
+mod commands;
+mod compose;
+mod config;
+mod deploying;
+pub mod docs;
+mod environment;
+mod error;
+mod exit;
+mod gates;
+mod home;
+mod lease;
+mod render;
+mod reporting;
+mod settling;
+mod signals;
+mod view;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, Parser as _};
+use tracing_subscriber::EnvFilter;
+
+pub use args::Cli;
+pub use error::CliError;
+pub use exit::Exit;
+
+use crate::{
+    app::App,
+    args::Command,
+    environment::Environment,
+    render::{Serving, Ui},
+};
+
+/// Runs one command, given the arguments of the process, and tells how it ended.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are asked for, everything else is wrong usage; clap knows the stream.
+            let _nowhere_to_tell = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let environment = Environment::read();
+    let ui = Ui::new(cli.global.json, cli.global.quiet, cli.global.color, environment.no_color);
+    listen_to_libraries(cli.global.verbose, &ui);
+    let result = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(ui, cli, environment)),
+        Err(source) => Err(CliError::io("start threads for", "ee-deploy".as_ref(), source)),
+    };
+    result.unwrap_or_else(|error| tell(&ui, &error, &Serving::NotConcerned))
+}
+
+/// Tells of a command that could not do its work. Deployments tell of their own failures.
+fn tell(ui: &Ui, error: &CliError, serving: &Serving) -> Exit {
+    ui.failure("", &error.failure(), serving, &[]);
+    error.exit()
+}
+
+/// Returns the command line as clap knows it, for generated pages.
+pub fn command_line() -> clap::Command {
+    Cli::command()
+}
+
+async fn run(ui: Ui, cli: Cli, environment: Environment) -> Result<Exit, CliError> {
+    let command = match cli.command {
+        Command::Completions(completions) => return completions.run(&ui),
+        Command::Man(man) => return man.run(&ui),
+        other => other,
+    };
+    let app = App::open(ui, cli.global.home, environment, name(&command)).await?;
+    settling::settle(&app).await?;
+    match carry_out(&app, command).await {
+        Ok(exit) => Ok(exit),
+        Err(error) => {
+            let serving = match app.concerned.get() {
+                Some(site) => view::serving(&app, site).await,
+                None => Serving::NotConcerned,
+            };
+            Ok(tell(&ui, &error, &serving))
+        }
+    }
+}
+
+async fn carry_out(app: &App, command: Command) -> Result<Exit, CliError> {
+    match command {
+        Command::Up(it) => it.run(app).await,
+        Command::Init(it) => it.run(app).await,
+        Command::List(it) => it.run(app).await,
+        Command::Show(it) => it.run(app).await,
+        Command::Config(it) => it.run(app).await,
+        Command::Remove(it) => it.run(app).await,
+        Command::Deploy(it) => it.run(app).await,
+        Command::Plan(it) => it.run(app).await,
+        Command::Rollback(it) => it.run(app).await,
+        Command::History(it) => it.run(app).await,
+        Command::Releases(it) => it.run(app).await,
+        Command::Status(it) => it.run(app).await,
+        Command::Why(it) => it.run(app).await,
+        Command::Logs(it) => it.run(app).await,
+        Command::Cancel(it) => it.run(app).await,
+        Command::Resume(it) => it.run(app).await,
+        Command::Quarantine(it) => it.run(app).await,
+        Command::Check(it) => it.run(app).await,
+        Command::Vacuum(it) => it.run(app).await,
+        Command::Completions(it) => it.run(&app.ui),
+        Command::Man(it) => it.run(&app.ui),
+    }
+}
+
+/// Returns how a command is called in `status` and in what other processes are told.
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Up(_) => "up",
+        Command::Init(_) => "init",
+        Command::List(_) => "list",
+        Command::Show(_) => "show",
+        Command::Config(_) => "config",
+        Command::Remove(_) => "remove",
+        Command::Deploy(_) => "deploy",
+        Command::Plan(_) => "plan",
+        Command::Rollback(_) => "rollback",
+        Command::History(_) => "history",
+        Command::Releases(_) => "releases",
+        Command::Status(_) => "status",
+        Command::Why(_) => "why",
+        Command::Logs(_) => "logs",
+        Command::Cancel(_) => "cancel",
+        Command::Resume(_) => "resume",
+        Command::Quarantine(_) => "quarantine",
+        Command::Check(_) => "check",
+        Command::Vacuum(_) => "vacuum",
+        Command::Completions(_) => "completions",
+        Command::Man(_) => "man",
+    }
+}
+
+/// Shows what libraries log: warnings always, more with `-v`.
+fn listen_to_libraries(verbose: u8, ui: &Ui) {
+    let level = match verbose {
+        0 => "error",
+        1 => "eeveon=info,warn",
+        _ => "eeveon=debug,info",
+    };
+    let _already_listening = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_ansi(ui.is_colored())
+        .with_writer(std::io::stderr)
+        .without_time()
+        .try_init();
+}

@@ -1,0 +1,60 @@
+//! What a step is called and what it came to, for people.
+
+use eeveon_core::{Placed, StepSpec, deployer::Removed};
+use serde_json::Value;
+
+use super::{count, size};
+
+/// Returns a step's name for people: `ship/local` is `ship` as long as there is one target.
+pub(crate) fn label(step: &StepSpec) -> String {
+    let key = step.key.as_str();
+    match (step.params.get("name").and_then(Value::as_str), key.split_once('/')) {
+        // Commands bring a name of their own: the line that is run.
+        (Some(name), Some((kind, _))) => format!("{kind}: {name}"),
+        (None, Some((verb, "local"))) => verb.to_owned(),
+        _ => key.replace('/', " "),
+    }
+}
+
+/// Tells whether doing the step does anything: some only say how another is taken back.
+pub(crate) fn does_something(step: &StepSpec) -> bool {
+    step.action != "build.command" || step.params.get("run").is_some_and(|run| !run.is_null())
+}
+
+/// Tells whether taking the step back does anything a person would want to see.
+pub(crate) fn leaves_something(step: &StepSpec) -> bool {
+    match step.action.as_str() {
+        "deploy.ship" | "deploy.switch" => true,
+        "build.command" => step.params.get("undo").is_some_and(|undo| !undo.is_null()),
+        _ => false,
+    }
+}
+
+/// Returns what a finished step came to, or nothing when its name says it all.
+pub(crate) fn describe_step(step: &StepSpec, output: &Value) -> String {
+    match step.action.as_str() {
+        "deploy.ship" | "deploy.restore" => serde_json::from_value::<Placed>(output.clone()).map_or_else(
+            |_| String::new(),
+            |placed| {
+                let new = match placed.written {
+                    0 => "all as before".to_owned(),
+                    written if written == placed.files => "all new".to_owned(),
+                    written => format!("{written} new"),
+                };
+                format!("{}, {}, {new}", count(placed.files, "file"), size(placed.bytes))
+            },
+        ),
+        "deploy.remove" => serde_json::from_value::<Removed>(output.clone()).map_or_else(
+            |_| String::new(),
+            |removed| {
+                let gone = count(removed.removed.len() as u64, "old release");
+                match removed.left.first() {
+                    None => format!("{gone} removed"),
+                    Some((release, why)) => format!("{gone} removed; release {release} is left: {why}"),
+                }
+            },
+        ),
+        // Gates say why they were open.
+        _ => output.as_str().unwrap_or_default().to_owned(),
+    }
+}

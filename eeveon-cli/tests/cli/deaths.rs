@@ -1,0 +1,64 @@
+//! Any death: the next command of any kind finishes or takes back what was left.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::sandbox::Sandbox;
+
+/// A project whose build waits for the test, in the middle of a deployment of the second commit.
+fn in_mid_build() -> (Sandbox, std::process::Child, fs::File) {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let fifo = sandbox.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    sandbox.configure(&format!("build.commands = [\"cat {}\"]", fifo.display()));
+    sandbox.commit("second", &[("a", "2")]);
+    let child = sandbox.start(&["deploy", "app"]);
+    let gate = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    (sandbox, child, gate)
+}
+
+fn signal(child: &std::process::Child, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn the_next_command_takes_back_what_a_killed_one_left() {
+    let (sandbox, child, _gate) = in_mid_build();
+    signal(&child, Signal::KILL);
+    sandbox.finish(&["deploy", "app"], child).expect_code(-1);
+    let status = sandbox.run(&["status"]).expect_code(0);
+    assert!(status.stderr.contains("deployment 2 of app was interrupted; it was taken back"), "{status}");
+    assert_eq!(sandbox.live("a").as_deref(), Some("1"));
+    let left: Vec<String> = fs::read_dir(sandbox.site().join("releases"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with('.'))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    // And once only.
+    assert_eq!(sandbox.run(&["status"]).expect_code(0).stderr, "");
+    sandbox.configure("deploy.keep = 3");
+    let file = sandbox.home().join("projects/app.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text: String =
+        text.lines().filter(|line| !line.starts_with("commands = ")).map(|l| l.to_owned() + "\n").collect();
+    fs::write(file, text).unwrap();
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert_eq!(sandbox.live("a").as_deref(), Some("2"));
+}
+
+#[test]
+fn ctrl_c_and_sigterm_take_back_and_say_so() {
+    for sig in [Signal::INT, Signal::TERM] {
+        let (sandbox, child, _gate) = in_mid_build();
+        signal(&child, sig);
+        let ended = sandbox.finish(&["deploy", "app"], child).expect_code(10);
+        assert!(ended.stderr.contains("was cancelled and taken back"), "{ended}");
+        assert!(ended.stderr.contains("release 1"), "{ended}");
+        assert_eq!(sandbox.live("a").as_deref(), Some("1"));
+        assert_eq!(sandbox.run(&["status"]).expect_code(0).stderr, "", "nothing is left to settle");
+    }
+}

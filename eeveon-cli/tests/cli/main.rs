@@ -1,0 +1,17 @@
+//! The commands as users run them: the real binary, a real repository, real folders. What they
+//! print is kept as snapshots; set `INSTA_UPDATE=always` to write them anew.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail; the lints only know functions that are tests themselves"
+)]
+
+mod config;
+mod deaths;
+mod errors;
+mod gates;
+mod hooks;
+mod sandbox;
+mod story;

@@ -1,0 +1,63 @@
+//! Chores of this repository: `cargo xtask help` lists them.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
+
+mod ci;
+mod deny;
+mod finding;
+mod layers;
+mod readme;
+mod run;
+mod rust_file;
+mod servers;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Chores of the EEveon repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Chore {
+    /// Build and run every test, with the servers they talk to
+    Test,
+    /// Check that dependencies and sources keep to the floors of the house
+    Layers,
+    /// Check what no compiler checks: headers, links, error pages, leftovers
+    Tidy,
+    /// Write the pages of the guide that are made from the code
+    Codegen,
+    /// Do everything that must pass before a change lands
+    Ci(ci::Args),
+}
+
+fn main() -> ExitCode {
+    match carry_out(&Chore::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(chore: &Chore) -> Result<()> {
+    let workspace = workspace::Workspace::find()?;
+    match chore {
+        Chore::Test => test::run(&workspace),
+        Chore::Layers => layers::run(&workspace),
+        Chore::Tidy => tidy::run(&workspace),
+        Chore::Codegen => codegen(&workspace),
+        Chore::Ci(args) => ci::run(&workspace, args),
+    }
+}
+
+/// The command line knows its own pages; a test of its fails when they are out of date.
+fn codegen(workspace: &workspace::Workspace) -> Result<()> {
+    let words = ["run", "--locked", "--package", "eeveon-cli", "--example", "codegen", "--", "."];
+    run::stream(workspace.cargo().args(words))
+}
