@@ -14,4 +14,5 @@ mod errors;
 mod gates;
 mod hooks;
 mod sandbox;
+mod servers;
 mod story;
