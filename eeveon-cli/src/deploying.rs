@@ -9,7 +9,6 @@ use eeveon_rollback::{
     self as rollback, Kept, OrderFacts, Parents, Policy, PutAside, QuarantineFacts, Roles, Standing, Verdict,
     gates::Compared, quarantine,
 };
-use eeveon_source::Want;
 use eeveon_store::{Deployment, DeploymentFilter, KnownRelease, Quarantined, ReleaseStatus};
 use jiff::Timestamp;
 
@@ -69,6 +68,8 @@ pub(crate) struct Situation {
     pub present: Vec<Present>,
     /// Commits put aside.
     pub put_aside: Vec<Quarantined>,
+    /// By how many seconds the clock is behind what was recorded, if it is.
+    pub clock_behind: Option<i64>,
     /// What each successful deployment made serve, oldest first.
     pub served: Vec<(DeploymentId, ReleaseNumber)>,
 }
@@ -103,7 +104,14 @@ pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending
     }
 
     let held = lease::hold(app, &site.name, wish.wait).await?;
-    let ending = deploy_held(app, site, wish, &want, &held).await;
+    let ending = async {
+        let commit = match held.waited {
+            true => site.source()?.resolve(&want, &permit).await?,
+            false => commit,
+        };
+        deploy_held(app, site, wish, &commit, &held).await
+    }
+    .await;
     held.give_back().await?;
     ending
 }
@@ -112,15 +120,18 @@ async fn deploy_held(
     app: &App,
     site: &Site,
     wish: &Wish,
-    want: &Want,
+    commit: &CommitId,
     held: &Held,
 ) -> Result<Ending, CliError> {
     settling::settle_held(app, site, held).await?;
     refuse_if_waiting(app, site).await?;
     let situation = survey(app, site).await?;
-    let revision = fetch(app, site, want, &situation, held).await?;
+    let revision = fetch(app, site, commit, &situation, held).await?;
     if let Some(live) = situation.already_live(site, &revision.commit) {
         return Ok(Ending::Unchanged(live.clone()));
+    }
+    if let Some(seconds) = situation.clock_behind {
+        app.ui.warn(format!("the clock is {seconds} s behind what was recorded before [cli/clock-behind]"));
     }
     let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
     let order = order_facts(site, &permit, &revision.commit, &situation, wish.allow_older).await?;
@@ -216,7 +227,7 @@ pub(crate) fn looking(app: &App) -> Permit {
     Permit::new(eeveon_core::Fence(0), app.interrupted.clone())
 }
 
-/// Brings the wanted commit into the mirror, with a line for people.
+/// Brings a commit into the mirror, with a line for people.
 ///
 /// # Errors
 ///
@@ -224,19 +235,14 @@ pub(crate) fn looking(app: &App) -> Permit {
 pub(crate) async fn fetch(
     app: &App,
     site: &Site,
-    want: &Want,
+    commit: &CommitId,
     situation: &Situation,
     held: &Held,
 ) -> Result<Revision, CliError> {
     let activity = Activity::begin(&app.ui, "fetch");
     let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
     let permit = permit.reporting(activity.reporter());
-    let fetched = async {
-        let source = site.source()?;
-        let commit = source.resolve(want, &permit).await?;
-        Ok(source.fetch(&commit, situation.live_commit(), &permit).await?)
-    };
-    match fetched.await {
+    match site.source()?.fetch(commit, situation.live_commit(), &permit).await {
         Ok(fetched) => {
             let (commit, subject) =
                 (fetched.revision.commit.short(), fetched.revision.subject.for_terminal());
@@ -248,7 +254,7 @@ pub(crate) async fn fetch(
             Ok(fetched.revision)
         }
         Err(_) if app.interrupted.is_cancelled() => Err(CliError::Interrupted),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -269,6 +275,7 @@ pub(crate) async fn survey(app: &App, site: &Site) -> Result<Situation, CliError
         live_release,
         known,
         served,
+        clock_behind: clock_behind(app).await?,
     })
 }
 
@@ -383,7 +390,7 @@ pub(crate) fn plan_deploy(site: &Site, situation: &Situation, release: &Release,
         targets: vec![TargetFacts {
             target: site.target.clone(),
             live: situation.live.clone(),
-            outworn: outworn(site, situation, Some(release.number), Timestamp::now()),
+            outworn: outworn(site, situation, Some(release.number)),
         }],
     };
     strategy::symlink(&facts, &steps)
@@ -400,12 +407,7 @@ fn quarantine_facts(situation: &Situation, release: &Release) -> QuarantineFacts
 
 /// Returns the releases on the target that are no longer needed once `next` serves; without one, as
 /// things are.
-pub(crate) fn outworn(
-    site: &Site,
-    situation: &Situation,
-    next: Option<ReleaseNumber>,
-    now: Timestamp,
-) -> Vec<ReleaseNumber> {
+pub(crate) fn outworn(site: &Site, situation: &Situation, next: Option<ReleaseNumber>) -> Vec<ReleaseNumber> {
     let deploy = &site.config.deploy;
     let policy = Policy {
         keep: deploy.keep as usize,
@@ -437,6 +439,8 @@ pub(crate) fn outworn(
         Some(_) => None,
         None => rollback::predecessor(&situation.served, live),
     };
+    // By a clock known to be wrong nothing is old.
+    let now = situation.clock_behind.map_or_else(Timestamp::now, |_| Timestamp::UNIX_EPOCH);
     rollback::outworn(&kept, &Roles { live, predecessor, next }, &policy, now)
 }
 

@@ -44,6 +44,8 @@ impl Wait {
 pub(crate) struct Held {
     /// What the engine works under.
     pub session: Session,
+    /// Whether somebody else held it first: what was found out before may be old.
+    pub waited: bool,
     lease: Lease,
     store: Arc<dyn Store>,
     deployment: Arc<AtomicU64>,
@@ -67,7 +69,11 @@ pub(crate) async fn hold(app: &App, project: &ProjectName, wait: Wait) -> Result
     let mut told = false;
     loop {
         let holder = match app.store.acquire(&name, &app.me, LIFETIME, dead).await? {
-            Acquired::Granted(lease) => return Ok(Held::keep(app, lease)),
+            Acquired::Granted(lease) => {
+                let mut held = Held::keep(app, lease);
+                held.waited = told;
+                return Ok(held);
+            }
             Acquired::Held(holder) => holder,
         };
         let liveness = holder.owner.liveness(&app.me);
@@ -170,7 +176,7 @@ impl Held {
                 } => {}
             }
         });
-        Self { session, lease, store: Arc::clone(&app.store), deployment, keeper }
+        Self { session, waited: false, lease, store: Arc::clone(&app.store), deployment, keeper }
     }
 
     /// Returns the lease.

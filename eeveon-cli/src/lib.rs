@@ -1,7 +1,7 @@
 //! `ee-deploy`: the command line of EEveon. The only crate that knows all others by name, prints,
 //! reads the environment and decides how the process ends.
 //!
-//! The story of a deploy is in [`mod@deploying`]; the parts are put together in [`mod@compose`].
+//! The story of a deploy is in `deploying.rs`; the parts are put together in `compose.rs`.
 
 mod app;
 mod args;

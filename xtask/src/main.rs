@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
 
 mod ci;
+mod crash;
 mod deny;
 mod finding;
 mod layers;
@@ -31,6 +32,8 @@ enum Chore {
     Tidy,
     /// Write the pages of the guide that are made from the code
     Codegen,
+    /// Kill ee-deploy at every system call that changes something, and judge what is left
+    Crash(crash::Args),
     /// Do everything that must pass before a change lands
     Ci(ci::Args),
 }
@@ -52,6 +55,7 @@ fn carry_out(chore: &Chore) -> Result<()> {
         Chore::Layers => layers::run(&workspace),
         Chore::Tidy => tidy::run(&workspace),
         Chore::Codegen => codegen(&workspace),
+        Chore::Crash(args) => crash::run(&workspace, args),
         Chore::Ci(args) => ci::run(&workspace, args),
     }
 }

@@ -21,13 +21,11 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     // Tests add themselves to it when they are left out.
     let report = workspace.scratch()?.join("left-out.txt");
     fs::write(&report, "").with_context(|| format!("cannot write {}", report.display()))?;
-    let test = |what: &[&str]| {
-        let mut command = workspace.cargo();
-        command.args(["test", "--locked", "--workspace", "--no-fail-fast"]).args(what);
-        command.env("EEVEON_SKIP_SERVERS", missing.join(",")).env("EEVEON_LEFT_OUT", &report);
-        run::stream(&mut command)
-    };
-    let results = [test(&["--all-targets"]), test(&["--doc"])];
+    // Benches run once each, as tests: their manifest says so.
+    let mut command = workspace.cargo();
+    command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    command.env("EEVEON_SKIP_SERVERS", missing.join(",")).env("EEVEON_LEFT_OUT", &report);
+    let result = run::stream(&mut command);
 
     let left_out =
         fs::read_to_string(&report).with_context(|| format!("cannot read {}", report.display()))?;
@@ -39,7 +37,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         left_out.iter().for_each(|test| println!("  {test}"));
         println!("to run them too, install what they need:\n  {}", servers::advice_for(workspace));
     }
-    results.into_iter().collect::<Result<Vec<()>>>()?;
+    result?;
     if all_needed && !left_out.is_empty() {
         bail!("CI leaves no test out");
     }

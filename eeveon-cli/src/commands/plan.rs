@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use eeveon_core::{Kind, Outcome, Permit, ProjectName, Release, ReleaseNumber, Revision, Untrusted};
+use eeveon_core::{
+    CommitId, Kind, Outcome, Permit, ProjectName, Release, ReleaseNumber, Revision, Untrusted,
+};
 use eeveon_host::Estimate;
 use eeveon_rollback::GateState;
-use eeveon_source::Want;
 use eeveon_store::DeploymentFilter;
 use serde::Serialize;
 
@@ -81,10 +82,11 @@ impl Plan {
     /// Runs the command.
     pub async fn run(self, app: &App) -> Result<Exit, CliError> {
         let site = Site::concerned(app, &app.project(&self.name)?).await?;
-        let want = site.want(self.rev.as_deref());
+        let commit =
+            site.source()?.resolve(&site.want(self.rev.as_deref()), &deploying::looking(app)).await?;
         // The mirror is fetched into, and only one process at a time may do that.
         let held = lease::hold(app, &site.name, Wait::DEFAULT).await?;
-        let document = document(app, &site, &want, &held).await;
+        let document = document(app, &site, &commit, &held).await;
         held.give_back().await?;
         let document = document?;
         match app.ui.json {
@@ -95,9 +97,14 @@ impl Plan {
     }
 }
 
-async fn document(app: &App, site: &Site, want: &Want, held: &lease::Held) -> Result<Document, CliError> {
+async fn document(
+    app: &App,
+    site: &Site,
+    commit: &CommitId,
+    held: &lease::Held,
+) -> Result<Document, CliError> {
     let situation = deploying::survey(app, site).await?;
-    let revision = deploying::fetch(app, site, want, &situation, held).await?;
+    let revision = deploying::fetch(app, site, commit, &situation, held).await?;
     let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
     let number = ReleaseNumber(situation.known.first().map_or(0, |it| it.number().0).saturating_add(1));
     let release = Release { project: site.name.clone(), number, revision: revision.clone() };

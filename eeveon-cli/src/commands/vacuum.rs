@@ -4,7 +4,6 @@ use std::{fs, path::Path};
 
 use clap::Args;
 use eeveon_core::{Deployer as _, DeploymentId, Permit, Removal};
-use jiff::Timestamp;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +76,7 @@ async fn vacuum_project(app: &App, project: &eeveon_core::ProjectName) -> Result
         deploying::refuse_if_waiting(app, &site).await?;
         let situation = deploying::survey(app, &site).await?;
         let permit = Permit::new(held.session.fence(), CancellationToken::new());
-        let outworn = deploying::outworn(&site, &situation, None, Timestamp::now());
+        let outworn = deploying::outworn(&site, &situation, None);
         for release in &outworn {
             site.host.remove(&permit, &site.target, *release, Removal::Discard).await?;
         }

@@ -47,7 +47,7 @@ impl Why {
 
 async fn why_project(app: &App, name: &ProjectName) -> Result<Exit, CliError> {
     let site = Site::concerned(app, name).await?;
-    let want = site.want(None);
+    let commit = site.source()?.resolve(&site.want(None), &deploying::looking(app)).await?;
     // While another process works on the project, that is the answer; the mirror is its.
     let held = match lease::hold(app, name, Wait::No).await {
         Ok(held) => held,
@@ -59,7 +59,7 @@ async fn why_project(app: &App, name: &ProjectName) -> Result<Exit, CliError> {
     };
     let states = async {
         let situation = deploying::survey(app, &site).await?;
-        let revision = deploying::fetch(app, &site, &want, &situation, &held).await?;
+        let revision = deploying::fetch(app, &site, &commit, &situation, &held).await?;
         let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
         let order = deploying::order_facts(&site, &permit, &revision.commit, &situation, false).await?;
         let number = ReleaseNumber(situation.known.first().map_or(0, |it| it.number().0).saturating_add(1));

@@ -8,11 +8,13 @@
     reason = "a test may fail; the lints only know functions that are tests themselves"
 )]
 
+mod clock;
 mod config;
 mod deaths;
 mod errors;
 mod gates;
 mod hooks;
+mod pages;
 mod sandbox;
 mod servers;
 mod story;

@@ -1,0 +1,218 @@
+//! One blow, and what comes of it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use nix::errno::Errno;
+
+use super::{
+    calls::{Call, Class},
+    oracle::{Expected, Violation, complaint, judge},
+    scenario::{REMOVE, Scenario},
+    tracer::{Blow, Trace, Watched},
+    world::{COMMITS, PROJECT, World},
+};
+
+/// How long the next command may take to set things right.
+const CONVERGES: Duration = Duration::from_secs(5);
+
+/// What is done to a command, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strike {
+    /// Which calls are counted.
+    pub(crate) counts: fn(Class) -> bool,
+    /// The number of the call among them, the first being 1.
+    pub(crate) at: usize,
+    /// What is done.
+    pub(crate) blow: Blow,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// The call that was struck; nothing when the command made fewer calls this time.
+    pub(crate) struck: Option<Call>,
+    /// Whether things are as before or as wanted after the next command.
+    pub(crate) state: &'static str,
+    /// The broken rules.
+    pub(crate) broken: Vec<Violation>,
+}
+
+/// A scenario in a world of its own.
+#[derive(Debug)]
+pub(crate) struct Stage<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) world: World,
+    pub(crate) expected: Expected,
+}
+
+impl Stage<'_> {
+    /// Runs the command unharmed and returns the calls it makes that count.
+    ///
+    /// # Errors
+    ///
+    /// It does not succeed.
+    pub(crate) fn rehearse(&self, counts: fn(Class) -> bool) -> Result<Vec<Call>> {
+        self.world.restore(self.scenario.name)?;
+        let trace = self.watch(counts, None)?;
+        anyhow::ensure!(trace.end.success(), "{} fails unharmed: {}", self.scenario.name, trace.end);
+        Ok(trace.calls)
+    }
+
+    fn watch(&self, counts: fn(Class) -> bool, strike: Option<(usize, Blow)>) -> Result<Trace> {
+        let world = &self.world;
+        Watched {
+            program: &world.program,
+            arguments: &self.scenario.command(world),
+            environment: &world.environment(),
+            root: &world.root(),
+            stdout: world.beside("struck.out"),
+            stderr: world.beside("struck.err"),
+            counts,
+            strike,
+        }
+        .run()
+    }
+
+    /// Strikes the command once, has one more command set things right, and judges what is found.
+    ///
+    /// # Errors
+    ///
+    /// The harness itself failed.
+    pub(crate) fn strike(&self, strike: Strike) -> Result<Verdict> {
+        let world = &self.world;
+        world.restore(self.scenario.name)?;
+        let trace = self.watch(strike.counts, Some((strike.at, strike.blow)))?;
+        let told = std::fs::read_to_string(world.beside("struck.out"))?.ends_with('\n');
+        let exit = trace.end.code();
+        let mut broken = Vec::new();
+        if strike.blow != Blow::Kill {
+            let stderr = std::fs::read(world.beside("struck.err"))?;
+            let root = world.root().to_string_lossy().into_owned();
+            broken.extend(complaint(exit, &String::from_utf8_lossy(&stderr), &root));
+        }
+        let expected = Expected {
+            told: told && (strike.blow == Blow::Kill || exit == Some(0)),
+            settled: strike.blow == Blow::Kill,
+            may_wait: exit == Some(12),
+            ..self.expected.clone()
+        };
+        let state = self.settle(&expected, exit, &mut broken)?;
+        if let Err(error) = self.go_on(&mut broken) {
+            broken.push(Violation::new("goes on", format!("{error:#}")));
+        }
+        Ok(Verdict { struck: trace.struck, state, broken })
+    }
+
+    /// Runs one more command and judges what is there then.
+    fn settle(
+        &self,
+        expected: &Expected,
+        exit: Option<i32>,
+        broken: &mut Vec<Violation>,
+    ) -> Result<&'static str> {
+        let next = self.world.run(&["status".to_owned()])?;
+        if !next.status.success() {
+            broken.push(Violation::new("converges", format!("`status` ended with {}", next.summary())));
+        }
+        if next.took > CONVERGES {
+            let took = next.took.as_millis();
+            broken.push(Violation::new("converges", format!("the next command took {took} ms")));
+        }
+        if next.stderr.contains("warning") {
+            broken.push(Violation::new("converges", next.summary()));
+        }
+        // What cannot be looked at is a finding, not a fault of the harness.
+        let found = match self.world.look() {
+            Ok(found) => found,
+            Err(error) => {
+                broken.push(Violation::new("converges", format!("{error:#}")));
+                return Ok("unknown");
+            }
+        };
+        let (state, more) = judge(expected, &found);
+        broken.extend(more);
+        let taken_back = matches!(exit, Some(10 | 11 | 13));
+        if taken_back && state != "old" {
+            let what = format!("exit code {} says the old release serves; it is {state}", exit.unwrap_or(0));
+            broken.push(Violation::new("exit code", what));
+        }
+        if let Some(waiting) = found.said.and_then(|said| said.status.waiting).filter(|_| expected.may_wait) {
+            let ran = self.world.run(&["resume".to_owned(), waiting.deployment.to_string()])?;
+            if !ran.status.success() {
+                broken.push(Violation::new("goes on", format!("`resume` ended with {}", ran.summary())));
+            }
+        }
+        Ok(state)
+    }
+
+    /// Does what a person would do next: repeats what was not done, and deploys the next commit.
+    fn go_on(&self, broken: &mut Vec<Violation>) -> Result<()> {
+        let world = &self.world;
+        if !self.scenario.stays {
+            if world.has_project() {
+                world.must(REMOVE)?;
+            }
+            let gone = Expected {
+                old: None,
+                new: None,
+                stays: false,
+                history: Vec::new(),
+                told: true,
+                settled: true,
+                may_wait: false,
+            };
+            broken.extend(judge(&gone, &world.look()?).1.into_iter().map(later));
+        }
+        if !world.has_project() {
+            world.must(&world.init().iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        let mut before = world.history()?;
+        // The deploy finishes or takes back what is open.
+        before.retain(|row| row.outcome.is_some());
+        world.push(COMMITS)?;
+        world.must(&["deploy", PROJECT, "--no-wait"])?;
+        let done = Expected {
+            old: None,
+            new: Some(world.commit(COMMITS)?.clone()),
+            stays: true,
+            history: before,
+            told: true,
+            settled: true,
+            may_wait: false,
+        };
+        broken.extend(judge(&done, &world.look()?).1.into_iter().map(later));
+        Ok(())
+    }
+}
+
+fn later(violation: Violation) -> Violation {
+    Violation::new("goes on", violation.to_string())
+}
+
+/// Calls that may fail, and how.
+pub(crate) struct Faults {
+    /// How they are called.
+    pub(crate) name: &'static str,
+    /// Which they are.
+    pub(crate) counts: fn(Class) -> bool,
+    /// The errors they may return.
+    pub(crate) errors: &'static [Errno],
+}
+
+/// All of them.
+pub(crate) const FAULTS: [Faults; 7] = [
+    Faults { name: "sync", counts: |it| it == Class::Sync, errors: &[Errno::EIO, Errno::ENOSPC] },
+    Faults { name: "rename", counts: |it| it == Class::Rename, errors: NEW_NAME },
+    Faults { name: "write", counts: |it| it == Class::Write, errors: &[Errno::EIO, Errno::ENOSPC] },
+    Faults { name: "link", counts: |it| it == Class::Link, errors: NEW_NAME },
+    Faults { name: "mkdir", counts: |it| it == Class::Mkdir, errors: NEW_NAME },
+    Faults {
+        name: "create",
+        counts: |it| it == Class::Create,
+        errors: &[Errno::EIO, Errno::ENOSPC, Errno::EMFILE, Errno::EROFS],
+    },
+    Faults { name: "open", counts: |it| it == Class::Open, errors: &[Errno::EIO, Errno::EMFILE] },
+];
+
+const NEW_NAME: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EROFS];
