@@ -54,7 +54,7 @@ async fn deploy(repo: &str, folder: &Path) -> Result<Option<Outcome>, Box<dyn Er
 
     // One at a time. This short program does not renew its lease, so it takes a long one.
     let me = Owner::this_process("embed");
-    let granted = store.acquire("embedded", &me, Duration::from_secs(600), None).await?;
+    let granted = store.acquire("embedded", &me, Duration::from_secs(600), None, host.fence()?).await?;
     let Acquired::Granted(lease) = granted else { return Err("another process deploys".into()) };
     let session = Session::new(lease.fence);
     let permit = Permit::new(lease.fence, session.cancellation().clone());

@@ -1,9 +1,6 @@
 //! What every command has at hand.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use eeveon_core::{Actor, DeploymentId, ProjectName};
 use eeveon_store::{Owner, SqliteStore, Store};
@@ -38,22 +35,12 @@ impl App {
     /// # Errors
     ///
     /// Either cannot be opened.
-    pub async fn open(
-        ui: Ui,
-        root: Option<PathBuf>,
-        environment: Environment,
-        command: &str,
-    ) -> Result<Self, CliError> {
-        let root = match (root, &environment.home) {
-            (Some(root), _) => root,
-            (None, Some(home)) => home.join(".eeveon"),
-            (None, None) => return Err(CliError::NoHome),
-        };
-        let root = std::path::absolute(&root).map_err(|source| CliError::io("find", &root, source))?;
-        let home = Home::open(root)?;
+    pub async fn open(ui: Ui, home: Home, environment: Environment, command: &str) -> Result<Self, CliError> {
+        home.make()?;
         let home_id = home.id()?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(home.store()).await?);
         let me = Owner::this_process(format!("{}: ee-deploy {command}", environment.user));
+        home.keep_ballast();
         let interrupted = crate::signals::listen()?;
         Ok(Self { ui, home, home_id, store, environment, me, interrupted, concerned: Arc::default() })
     }

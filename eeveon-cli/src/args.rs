@@ -8,7 +8,7 @@ use crate::{commands, render::ColorChoice};
 
 /// Continuous deployment for your own servers: notices a commit, builds it, makes it live in one
 /// rename, and takes it back when it is bad.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(
     name = "ee-deploy",
     version,
@@ -24,7 +24,7 @@ pub struct Cli {
 }
 
 /// What holds for every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Where EEveon keeps its projects and its store [default: ~/.eeveon]
     #[arg(long, global = true, value_name = "DIR", env = "EEVEON_HOME")]
@@ -44,7 +44,7 @@ pub struct Global {
 }
 
 /// The commands.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Deploy a repository from nothing, in one line
     Up(commands::up::Up),

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use eeveon_build::{Command, CommandLine, CommandParams, Limits, Place, Runner};
 use eeveon_core::{
-    Checkpoints, CommitId, Contents, Deployer as _, Engine, Feed, Live, Placed, PlanBuilder, ProjectName,
-    Reach, Registry, Release, Slot, Stage, Target, TargetFacts, TargetName, Traffic as _, strategy::Facts,
+    Checkpoints, CommitId, Contents, Deployer as _, Engine, Feed, Fence, Live, Placed, PlanBuilder,
+    ProjectName, Reach, Registry, Release, Slot, Stage, Target, TargetFacts, TargetName, Traffic as _,
+    strategy::Facts,
 };
 use eeveon_host::{Host, HostOptions};
 use eeveon_rollback::{OrderFacts, OrderGate, QuarantineFacts, QuarantineGate};
@@ -122,6 +123,12 @@ impl Site {
             Some(rev) => Want::Revision(rev.to_owned()),
             None => Want::Branch(self.config.source.branch.clone()),
         }
+    }
+
+    /// Returns the highest lease the target has seen from this home.
+    pub(crate) fn seen(&self) -> Fence {
+        // What keeps it from being read keeps everything else from being done, and is told there.
+        self.host.fence().unwrap_or_default()
     }
 
     /// Tells what is live.

@@ -2,22 +2,22 @@
 //! carry it out, tell how it ended. A rollback is the same story with an older release.
 
 use eeveon_core::{
-    CommitId, DeploymentId, EngineError, Feed, Kind, Live, Permit, Plan, Present, Quarantining, Release,
+    CommitId, DeploymentId, EngineError, Feed, Kind, Permit, Plan, Quarantining, Release,
     ReleaseNumber, Request, Revision, TargetFacts, Trigger, strategy, strategy::Facts,
 };
 use eeveon_rollback::{
-    self as rollback, Kept, OrderFacts, Parents, Policy, PutAside, QuarantineFacts, Roles, Standing, Verdict,
-    gates::Compared, quarantine,
+    OrderFacts, PutAside, QuarantineFacts, quarantine,
 };
-use eeveon_store::{Deployment, DeploymentFilter, KnownRelease, Quarantined, ReleaseStatus};
-use jiff::Timestamp;
+use eeveon_store::{Deployment, KnownRelease};
 
 use crate::{
     App, CliError, Exit,
     compose::{ProjectSteps, Site},
     lease::{self, Held, Wait},
     render::{self, Activity},
-    settling, view,
+    settling,
+    situation::{Situation, lifted, order_facts, outworn, survey},
+    view,
 };
 
 /// What somebody wants deployed.
@@ -29,6 +29,8 @@ pub(crate) struct Wish {
     pub reason: Option<String>,
     /// Whether a commit older than the live one may go live.
     pub allow_older: bool,
+    /// Whether to make a release even when nothing is new.
+    pub again: bool,
     /// How long to wait for a project that is in use.
     pub wait: Wait,
 }
@@ -55,38 +57,6 @@ impl Ending {
     }
 }
 
-/// What a plan is made from.
-#[derive(Debug)]
-pub(crate) struct Situation {
-    /// What serves, on the target.
-    pub live: Option<Live>,
-    /// The same, as the store knows it.
-    pub live_release: Option<KnownRelease>,
-    /// Every release ever made, newest first.
-    pub known: Vec<KnownRelease>,
-    /// What lies on the target.
-    pub present: Vec<Present>,
-    /// Commits put aside.
-    pub put_aside: Vec<Quarantined>,
-    /// By how many seconds the clock is behind what was recorded, if it is.
-    pub clock_behind: Option<i64>,
-    /// What each successful deployment made serve, oldest first.
-    pub served: Vec<(DeploymentId, ReleaseNumber)>,
-}
-
-impl Situation {
-    /// Returns the commit that serves.
-    pub(crate) fn live_commit(&self) -> Option<&CommitId> {
-        self.live_release.as_ref().map(|it| &it.release.revision.commit)
-    }
-
-    /// Returns the live release if it is of `commit` and made with the present configuration.
-    pub(crate) fn already_live(&self, site: &Site, commit: &CommitId) -> Option<&KnownRelease> {
-        let live = self.live_release.as_ref()?;
-        (live.release.revision.commit == *commit && live.config == site.config.digest()).then_some(live)
-    }
-}
-
 /// Deploys what is wished for, unless it is live already.
 ///
 /// # Errors
@@ -97,13 +67,14 @@ pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending
     // Most often nothing is new: found out with one look and without the lease.
     let permit = looking(app);
     let commit = site.source()?.resolve(&want, &permit).await?;
-    if view::open_deployments(app, &site.name).await?.is_empty()
+    if !wish.again
+        && view::open_deployments(app, &site.name).await?.is_empty()
         && let Some(live) = survey(app, site).await?.already_live(site, &commit)
     {
         return Ok(Ending::Unchanged(live.clone()));
     }
 
-    let held = lease::hold(app, &site.name, wish.wait).await?;
+    let held = lease::hold(app, &site.name, site.seen(), wish.wait).await?;
     let ending = async {
         let commit = match held.waited {
             true => site.source()?.resolve(&want, &permit).await?,
@@ -112,7 +83,7 @@ pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending
         deploy_held(app, site, wish, &commit, &held).await
     }
     .await;
-    held.give_back().await?;
+    held.give_back().await;
     ending
 }
 
@@ -127,7 +98,7 @@ async fn deploy_held(
     refuse_if_waiting(app, site).await?;
     let situation = survey(app, site).await?;
     let revision = fetch(app, site, commit, &situation, held).await?;
-    if let Some(live) = situation.already_live(site, &revision.commit) {
+    if let Some(live) = situation.already_live(site, &revision.commit).filter(|_| !wish.again) {
         return Ok(Ending::Unchanged(live.clone()));
     }
     if let Some(seconds) = situation.clock_behind {
@@ -151,7 +122,9 @@ async fn deploy_held(
         config: site.config.digest(),
         quarantine: Quarantining {
             on_success: Vec::new(),
-            own_when_reverted: site.config.rollback.quarantine,
+            // What serves has proven itself; then something else is to blame.
+            own_when_reverted: site.config.rollback.quarantine
+                && situation.live_commit() != Some(&release.revision.commit),
             lift_on_success: lifted,
         },
         release,
@@ -258,123 +231,6 @@ pub(crate) async fn fetch(
     }
 }
 
-/// Looks at what is live, what there is, and what must not be.
-///
-/// # Errors
-///
-/// The target or the store cannot be read.
-pub(crate) async fn survey(app: &App, site: &Site) -> Result<Situation, CliError> {
-    let live = site.live().await?;
-    let known = app.store.releases(&site.name).await?;
-    let live_release = live.as_ref().and_then(|live| view::known(&known, live.release)).cloned();
-    let served = served(app, site).await?;
-    Ok(Situation {
-        present: site.present().await?,
-        put_aside: app.store.quarantined(&site.name).await?,
-        live,
-        live_release,
-        known,
-        served,
-        clock_behind: clock_behind(app).await?,
-    })
-}
-
-async fn served(app: &App, site: &Site) -> Result<Vec<(DeploymentId, ReleaseNumber)>, CliError> {
-    /// More than are ever kept.
-    const LOOK_BACK: u64 = 1000;
-    let filter = DeploymentFilter { project: Some(site.name.clone()), open: false, limit: LOOK_BACK };
-    let deployments = app.store.deployments(&filter).await?.into_iter().rev();
-    let succeeded = deployments.filter(|it| it.outcome == Some(eeveon_core::Outcome::Succeeded));
-    Ok(succeeded.map(|it| (it.id, it.release.number)).collect())
-}
-
-/// Finds out how the candidate stands to the live commit, for the gate that keeps the order. When
-/// older commits are welcome, not knowing is good enough.
-///
-/// # Errors
-///
-/// The history that would answer the question cannot be had.
-pub(crate) async fn order_facts(
-    site: &Site,
-    permit: &Permit,
-    candidate: &CommitId,
-    situation: &Situation,
-    allow_older: bool,
-) -> Result<OrderFacts, CliError> {
-    let live = match situation.live_commit() {
-        Some(live) => {
-            let verdict = match relate(site, permit, candidate, live).await {
-                Err(_) if allow_older => Verdict::NeedsMore(Vec::new()),
-                other => other?,
-            };
-            Some(Compared { commit: live.clone(), verdict })
-        }
-        None => None,
-    };
-    Ok(OrderFacts { candidate: candidate.clone(), live, allow_older })
-}
-
-/// Finds out how one commit stands to another. History is fetched as far as the question needs, and
-/// the answer is never guessed.
-async fn relate(
-    site: &Site,
-    permit: &Permit,
-    candidate: &CommitId,
-    live: &CommitId,
-) -> Result<Verdict, CliError> {
-    /// 1 + 2 + 4 + ... commits: more than any repository has.
-    const DEEPENINGS: u32 = 30;
-    let mut unanswered = Verdict::NeedsMore(Vec::new());
-    let mut failed = None;
-    for round in 0..=DEEPENINGS {
-        let verdict = rollback::relate(candidate, live, &mut |commit| match site.mirror.parents(commit) {
-            Ok(Some(parents)) => Parents::Known(parents),
-            Ok(None) => Parents::Boundary,
-            Err(error) => {
-                failed = Some(error);
-                Parents::Boundary
-            }
-        });
-        if let Some(error) = failed.take() {
-            return Err(error.into());
-        }
-        match verdict {
-            needs_more @ Verdict::NeedsMore(_) => {
-                unanswered = needs_more;
-                if !deepen(site, [candidate, live], 1 << round.min(16), permit).await? {
-                    break;
-                }
-            }
-            verdict => return Ok(verdict),
-        }
-    }
-    Ok(unanswered)
-}
-
-/// Brings more of the history below two commits, which may themselves be missing. Returns whether
-/// there was more.
-async fn deepen(site: &Site, tips: [&CommitId; 2], by: u32, permit: &Permit) -> Result<bool, CliError> {
-    let mut is_new = false;
-    for tip in tips {
-        if site.mirror.parents(tip)?.is_none() {
-            site.source()?.fetch(tip, None, permit).await?;
-            is_new = true;
-        }
-    }
-    Ok(site.source()?.deepen(&tips.map(Clone::clone), by, permit).await? || is_new)
-}
-
-/// Returns the put-aside commits that `commit` descends from: once it is live, they need no guard.
-/// Looks only at the history that is here; not knowing means that a commit stays put aside.
-fn lifted(site: &Site, commit: &CommitId, situation: &Situation) -> Vec<CommitId> {
-    let put_aside: Vec<CommitId> = situation.put_aside.iter().map(|it| it.commit.clone()).collect();
-    let mut parents = |commit: &CommitId| match site.mirror.parents(commit) {
-        Ok(Some(parents)) => Parents::Known(parents),
-        Ok(None) | Err(_) => Parents::Boundary,
-    };
-    quarantine::lifted_by(commit, &put_aside, &mut parents).commits
-}
-
 /// Makes the plan of a deploy.
 pub(crate) fn plan_deploy(site: &Site, situation: &Situation, release: &Release, order: OrderFacts) -> Plan {
     let steps = ProjectSteps {
@@ -403,45 +259,6 @@ fn quarantine_facts(situation: &Situation, release: &Release) -> QuarantineFacts
     let put_aside =
         concerned.map(|it| PutAside { commit: it.commit.clone(), reason: it.reason.clone(), since: it.at });
     QuarantineFacts { put_aside: put_aside.collect(), candidate }
-}
-
-/// Returns the releases on the target that are no longer needed once `next` serves; without one, as
-/// things are.
-pub(crate) fn outworn(site: &Site, situation: &Situation, next: Option<ReleaseNumber>) -> Vec<ReleaseNumber> {
-    let deploy = &site.config.deploy;
-    let policy = Policy {
-        keep: deploy.keep as usize,
-        inspect_for: deploy.keep_failed.0,
-        inspect_bytes: deploy.keep_failed_size.0,
-    };
-    let kept: Vec<Kept> = situation
-        .present
-        .iter()
-        .map(|present| {
-            let known = view::known(&situation.known, present.release);
-            Kept {
-                release: present.release,
-                standing: match known.map(|it| it.status) {
-                    Some(ReleaseStatus::Succeeded) => Standing::Succeeded,
-                    Some(ReleaseStatus::Failed | ReleaseStatus::Pending) => Standing::Failed,
-                    None => Standing::Unknown,
-                },
-                usable: present.usable,
-                bytes: present.bytes,
-                since: present.since,
-                pinned: known.is_some_and(|it| it.pinned),
-            }
-        })
-        .collect();
-    let live = situation.live.as_ref().map(|live| live.release);
-    let predecessor = match next {
-        // Once `next` serves, what is live now is what served before.
-        Some(_) => None,
-        None => rollback::predecessor(&situation.served, live),
-    };
-    // By a clock known to be wrong nothing is old.
-    let now = situation.clock_behind.map_or_else(Timestamp::now, |_| Timestamp::UNIX_EPOCH);
-    rollback::outworn(&kept, &Roles { live, predecessor, next }, &policy, now)
 }
 
 /// Opens a deployment and carries its plan out.
@@ -495,24 +312,4 @@ async fn forget_removed(app: &App, site: &Site) {
     if let Err(error) = site.mirror.keep_only(&present) {
         app.ui.warn(format!("commits of removed releases could not be let go: {error}"));
     }
-}
-
-/// Returns by how many seconds the clock is behind the newest deployment recorded, if it is behind
-/// by more than clocks of one machine drift.
-///
-/// # Errors
-///
-/// The store failed.
-pub(crate) async fn clock_behind(app: &App) -> Result<Option<i64>, CliError> {
-    const TOLERANCE_SECONDS: i64 = 120;
-    let filter = DeploymentFilter { project: None, open: false, limit: 20 };
-    let newest = app
-        .store
-        .deployments(&filter)
-        .await?
-        .into_iter()
-        .map(|it| it.finished_at.unwrap_or(it.started_at))
-        .max();
-    let behind = newest.map_or(0, |newest| newest.as_second().saturating_sub(Timestamp::now().as_second()));
-    Ok((behind > TOLERANCE_SECONDS).then_some(behind))
 }

@@ -205,7 +205,7 @@ impl Diagnose for CliError {
         Some(match self {
             Self::NoHome => "say where with --home DIR".into(),
             Self::HomeDamaged { .. } => {
-                "put the file back from a backup, or remove it: targets then need to be taken over anew".into()
+                "put the id back: it is also in `.eeveon/target.json` of every folder this home deployed to".into()
             }
             Self::Io { .. } => "check the path's permissions and the space left on its disk".into(),
             Self::UnknownProject { nearest: Some(nearest), .. } => {
@@ -214,14 +214,14 @@ impl Diagnose for CliError {
             Self::UnknownProject { .. } => {
                 "`ee-deploy list` shows all; `ee-deploy init` adds one".into()
             }
-            Self::NameTaken { .. } => "choose another with --name".into(),
+            Self::NameTaken { .. } => "choose another with --name, or change that project with `ee-deploy config NAME KEY VALUE`".into(),
             Self::UnknownDeployment(_) => "`ee-deploy history PROJECT` lists them".into(),
             Self::Invalid(_) => "see `ee-deploy help`".into(),
             Self::Usage { hint, .. } | Self::Busy { hint, .. } => hint.clone().into(),
             Self::NoTerminal => "add --yes if that is what you want".into(),
             Self::Declined => "run it again when you are sure".into(),
             Self::Waiting { deployment, .. } => format!(
-                "`ee-deploy why {deployment}` tells why; then `ee-deploy resume {deployment}` or `ee-deploy cancel {deployment}`"
+                "`ee-deploy why {deployment}` tells why; then `ee-deploy resume {deployment}`, with --skip to leave out what cannot be taken back"
             )
             .into(),
             Self::Interrupted => "run the command again".into(),

@@ -5,7 +5,7 @@ use eeveon_rollback::{GateState, OrderFacts, OrderGate, QuarantineFacts, Quarant
 use eeveon_store::Liveness;
 use serde::de::DeserializeOwned;
 
-use crate::{App, CliError, compose::Site, deploying::Situation, lease, render::Line, view};
+use crate::{App, CliError, compose::Site, lease, render::Line, situation::Situation, view};
 
 /// Returns the state of every gate a deploy of `release` by `plan` would meet.
 ///

@@ -18,18 +18,16 @@ pub struct Home {
 }
 
 impl Home {
-    /// Opens the home at `root`, an absolute path; makes it, readable by nobody else, when it is
-    /// not there.
+    /// Makes the home, readable by nobody else, where it is not there yet.
     ///
     /// # Errors
     ///
     /// It cannot be made or entered.
-    pub fn open(root: PathBuf) -> Result<Self, CliError> {
-        let home = Self { root };
-        for folder in [home.root.clone(), home.projects(), home.sources(), home.logs(), home.keys()] {
-            home.make_private(&folder)?;
+    pub fn make(&self) -> Result<(), CliError> {
+        for folder in [self.root.clone(), self.projects(), self.sources(), self.logs(), self.keys()] {
+            self.make_private(&folder)?;
         }
-        Ok(home)
+        Ok(())
     }
 
     fn make_private(&self, folder: &Path) -> Result<(), CliError> {
@@ -39,6 +37,18 @@ impl Home {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(folder).map_err(|source| CliError::io("create", folder, source))
+    }
+
+    /// Finds the home: where it was asked to be, or `.eeveon` in the user's own.
+    ///
+    /// # Errors
+    ///
+    /// Neither is known.
+    pub fn find(asked: Option<PathBuf>, user: Option<&PathBuf>) -> Result<Self, CliError> {
+        let asked = asked.filter(|root| !root.as_os_str().is_empty());
+        let root = asked.or_else(|| user.map(|user| user.join(".eeveon"))).ok_or(CliError::NoHome)?;
+        let root = std::path::absolute(&root).map_err(|source| CliError::io("find", &root, source))?;
+        Ok(Self { root })
     }
 
     /// Returns the folder itself.
@@ -69,6 +79,16 @@ impl Home {
     /// Returns the bare mirror of one project.
     pub fn mirror(&self, name: &ProjectName) -> PathBuf {
         self.sources().join(format!("{name}.git"))
+    }
+
+    /// Returns where this process may make a mirror for one question only.
+    pub fn probe(&self) -> PathBuf {
+        self.sources().join(format!(".probe-{}.git", std::process::id()))
+    }
+
+    /// Returns where a mirror goes before it is removed.
+    pub fn aside(&self, name: &ProjectName) -> PathBuf {
+        self.sources().join(format!("{GONE}{name}.git"))
     }
 
     /// Returns the folder of step output.
@@ -122,6 +142,17 @@ impl Home {
         }
     }
 
+    /// Keeps other processes from changing project files for as long as the result lives.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be opened or locked.
+    pub fn lock_projects(&self) -> Result<fs::File, CliError> {
+        let folder = self.projects();
+        let lock = fs::File::open(&folder).and_then(|lock| lock.lock().map(|()| lock));
+        lock.map_err(|source| CliError::io("lock", &folder, source))
+    }
+
     /// Lists the projects, by name.
     ///
     /// # Errors
@@ -161,7 +192,44 @@ impl Home {
                 }
             }
         }
+        let folder = self.sources();
+        let unreadable = |error| CliError::io("read", &folder, error);
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let file = entry.file_name();
+            let Some(name) = file.to_str().filter(|name| name.starts_with('.')) else { continue };
+            // `.probe-PID.git`, and what a mirror is called while it is made: `.NAME.git.new-PID`.
+            let pid =
+                name.trim_end_matches(".git").rsplit('-').next().and_then(|pid| pid.parse::<u32>().ok());
+            let is_dead = pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists());
+            if name.starts_with(GONE) || is_dead {
+                match fs::remove_dir_all(entry.path()) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(CliError::io("remove", &entry.path(), error));
+                    }
+                    _ => {}
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Keeps some space in hand, so that going back works on a full disk. As good as it can: without
+    /// it everything works as long as there is space.
+    pub fn keep_ballast(&self) {
+        /// More than the store writes for a rollback.
+        const BALLAST: usize = 2 << 20;
+        let path = self.root.join(BALLAST_FILE);
+        let space =
+            rustix::fs::statvfs(&self.root).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        if !path.exists() && space > 16 * BALLAST as u64 {
+            let _as_good_as_it_can = write_new(&path, &vec![0; BALLAST], Replace::Always);
+        }
+    }
+
+    /// Gives the space in hand away. Returns whether there was any.
+    pub fn drop_ballast(&self) -> bool {
+        fs::remove_file(self.root.join(BALLAST_FILE)).is_ok()
     }
 
     /// Tells who else may look into the home, as an octal mode; `None` when nobody may.
@@ -170,6 +238,12 @@ impl Home {
         (mode & 0o077 != 0).then_some(mode)
     }
 }
+
+/// How mirrors are called that are being removed.
+const GONE: &str = ".gone-";
+
+/// The file that only takes up space.
+const BALLAST_FILE: &str = "ballast";
 
 /// How names of files begin that are still being written; the writer's process id follows.
 const TEMPORARY: &str = ".tmp-";
@@ -221,7 +295,8 @@ mod tests {
 
     fn home() -> (tempfile::TempDir, Home) {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home::open(folder.path().join("home")).unwrap();
+        let home = Home::find(Some(folder.path().join("home")), None).unwrap();
+        home.make().unwrap();
         (folder, home)
     }
 

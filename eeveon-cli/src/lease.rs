@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use eeveon_core::{DeploymentId, ProjectName, Session};
+use eeveon_core::{DeploymentId, Fence, ProjectName, Session};
 use eeveon_store::{Acquired, Holder, Lease, Liveness, Store};
 use jiff::Timestamp;
 use tokio::{task::JoinHandle, time::Instant};
@@ -57,18 +57,24 @@ pub(crate) fn name_of(project: &ProjectName) -> String {
     format!("project/{project}")
 }
 
-/// Takes the lease of `project`.
+/// Takes the lease of `project`, with a number above what its target has seen: the store may be
+/// older than the target, after a backup was restored.
 ///
 /// # Errors
 ///
 /// `cli/busy` when somebody else holds it for longer than `wait`; the store failed; interrupted.
-pub(crate) async fn hold(app: &App, project: &ProjectName, wait: Wait) -> Result<Held, CliError> {
+pub(crate) async fn hold(
+    app: &App,
+    project: &ProjectName,
+    above: Fence,
+    wait: Wait,
+) -> Result<Held, CliError> {
     let name = name_of(project);
     let began = Instant::now();
     let mut dead = None;
     let mut told = false;
     loop {
-        let holder = match app.store.acquire(&name, &app.me, LIFETIME, dead).await? {
+        let holder = match app.store.acquire(&name, &app.me, LIFETIME, dead, above).await? {
             Acquired::Granted(lease) => {
                 let mut held = Held::keep(app, lease);
                 held.waited = told;
@@ -107,16 +113,34 @@ pub(crate) async fn hold(app: &App, project: &ProjectName, wait: Wait) -> Result
 /// The store failed.
 pub(crate) async fn inherit(app: &App, project: &ProjectName) -> Result<Option<Held>, CliError> {
     let name = name_of(project);
-    let Some(holder) = app.store.holder(&name).await? else { return Ok(None) };
+    let Some(holder) = app.store.holder(&name).await? else {
+        // Whoever had it stopped in the middle and lived to give it back.
+        let open = crate::view::open_deployments(app, project).await?;
+        return match open.iter().any(|it| it.parked.is_none()) {
+            true => {
+                match app.store.acquire(&name, &app.me, LIFETIME, None, seen(app, project).await).await? {
+                    Acquired::Granted(lease) => Ok(Some(Held::keep(app, lease))),
+                    Acquired::Held(_) => Ok(None),
+                }
+            }
+            false => Ok(None),
+        };
+    };
     let dead = holder.owner.liveness(&app.me) == Liveness::Dead;
     if !dead && holder.remaining_ms > 0 {
         return Ok(None);
     }
     let evidence = dead.then_some(holder.fence);
-    match app.store.acquire(&name, &app.me, LIFETIME, evidence).await? {
+    match app.store.acquire(&name, &app.me, LIFETIME, evidence, seen(app, project).await).await? {
         Acquired::Granted(lease) => Ok(Some(Held::keep(app, lease))),
         Acquired::Held(_) => Ok(None),
     }
+}
+
+/// Returns the highest lease the project's target has seen; what keeps it from being read is told by
+/// whoever works on it next.
+async fn seen(app: &App, project: &ProjectName) -> Fence {
+    crate::compose::Site::open(app, project).await.map(|site| site.seen()).unwrap_or_default()
 }
 
 /// Describes who holds a lease, for people.
@@ -146,7 +170,7 @@ fn busy(project: &ProjectName, holder: &Holder, liveness: Liveness) -> CliError 
         }
         Liveness::Alive | Liveness::Dead => {
             format!(
-                "wait for it (--wait), follow it with `ee-deploy logs {project} -f`, or stop it with `ee-deploy cancel`"
+                "wait for it (--wait), follow it with `ee-deploy logs {project} -f`, or stop it with `ee-deploy cancel ID`; `ee-deploy status {project}` tells the ID"
             )
         }
     };
@@ -189,14 +213,12 @@ impl Held {
         self.deployment.store(deployment.0, Ordering::Relaxed);
     }
 
-    /// Gives the lease back.
-    ///
-    /// # Errors
-    ///
-    /// The store failed; the lease then ends by itself.
-    pub(crate) async fn give_back(self) -> Result<(), CliError> {
+    /// Gives the lease back. When that fails the lease ends by itself, and what was done stays done.
+    pub(crate) async fn give_back(self) {
         self.keeper.abort();
-        Ok(self.store.release(&self.lease).await?)
+        if let Err(error) = self.store.release(&self.lease).await {
+            tracing::warn!(%error, "the lease could not be given back; it ends by itself");
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod render;
 mod reporting;
 mod settling;
 mod signals;
+mod situation;
 mod view;
 
 use std::ffi::OsString;
@@ -31,11 +32,14 @@ pub use args::Cli;
 pub use error::CliError;
 pub use exit::Exit;
 
+use eeveon_core::Diagnose as _;
+
 use crate::{
     app::App,
     args::Command,
     environment::Environment,
-    render::{Serving, Ui},
+    home::Home,
+    render::{Line, Serving, Ui},
 };
 
 /// Runs one command, given the arguments of the process, and tells how it ended.
@@ -50,18 +54,47 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let environment = Environment::read();
     let ui = Ui::new(cli.global.json, cli.global.quiet, cli.global.color, environment.no_color);
-    listen_to_libraries(cli.global.verbose, &ui);
+    listen_to_libraries(cli.global.verbose);
     let result = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(ui, cli, environment)),
-        Err(source) => Err(CliError::io("start threads for", "ee-deploy".as_ref(), source)),
+        Ok(runtime) => {
+            let result = runtime.block_on(run_with_room(ui, cli, environment));
+            // What a blocked thread still does is as if the process had been killed: harmless.
+            runtime.shutdown_background();
+            result
+        }
+        Err(source) => Err(Unable::early(CliError::io("start threads for", "ee-deploy".as_ref(), source))),
     };
-    result.unwrap_or_else(|error| tell(&ui, &error, &Serving::NotConcerned))
+    result.unwrap_or_else(|unable| {
+        // Deployments tell of their own failures; this is a command that could not do its work.
+        ui.failure("", &unable.error.failure(), &unable.serving, &[]);
+        unable.error.exit()
+    })
 }
 
-/// Tells of a command that could not do its work. Deployments tell of their own failures.
-fn tell(ui: &Ui, error: &CliError, serving: &Serving) -> Exit {
-    ui.failure("", &error.failure(), serving, &[]);
-    error.exit()
+/// Why a command could not do its work, and what serves all the same.
+struct Unable {
+    error: CliError,
+    serving: Serving,
+}
+
+impl Unable {
+    fn early(error: CliError) -> Self {
+        Self { error, serving: Serving::NotConcerned }
+    }
+}
+
+/// Runs a command; on a full disk once more, with the space that was kept in hand for this.
+async fn run_with_room(ui: Ui, cli: Cli, environment: Environment) -> Result<Exit, Unable> {
+    let home = Home::find(cli.global.home.clone(), environment.home.as_ref()).map_err(Unable::early)?;
+    match run(ui, cli.clone(), environment.clone(), home.clone()).await {
+        Err(unable)
+            if matches!(unable.error.code(), "store/full" | "engine/journal") && home.drop_ballast() =>
+        {
+            ui.note(Line::new("the disk is full; trying again with the space kept in hand"));
+            run(ui, cli, environment, home).await
+        }
+        result => result,
+    }
 }
 
 /// Returns the command line as clap knows it, for generated pages.
@@ -69,14 +102,14 @@ pub fn command_line() -> clap::Command {
     Cli::command()
 }
 
-async fn run(ui: Ui, cli: Cli, environment: Environment) -> Result<Exit, CliError> {
+async fn run(ui: Ui, cli: Cli, environment: Environment, home: Home) -> Result<Exit, Unable> {
     let command = match cli.command {
-        Command::Completions(completions) => return completions.run(&ui),
-        Command::Man(man) => return man.run(&ui),
+        Command::Completions(completions) => return completions.run(&ui).map_err(Unable::early),
+        Command::Man(man) => return man.run(&ui).map_err(Unable::early),
         other => other,
     };
-    let app = App::open(ui, cli.global.home, environment, name(&command)).await?;
-    settling::settle(&app).await?;
+    let app = App::open(ui, home, environment, name(&command)).await.map_err(Unable::early)?;
+    settling::settle(&app).await.map_err(Unable::early)?;
     match carry_out(&app, command).await {
         Ok(exit) => Ok(exit),
         Err(error) => {
@@ -84,7 +117,7 @@ async fn run(ui: Ui, cli: Cli, environment: Environment) -> Result<Exit, CliErro
                 Some(site) => view::serving(&app, site).await,
                 None => Serving::NotConcerned,
             };
-            Ok(tell(&ui, &error, &serving))
+            Err(Unable { error, serving })
         }
     }
 }
@@ -143,7 +176,7 @@ fn name(command: &Command) -> &'static str {
 }
 
 /// Shows what libraries log: warnings always, more with `-v`.
-fn listen_to_libraries(verbose: u8, ui: &Ui) {
+fn listen_to_libraries(verbose: u8) {
     let level = match verbose {
         0 => "error",
         1 => "eeveon=info,warn",
@@ -151,7 +184,7 @@ fn listen_to_libraries(verbose: u8, ui: &Ui) {
     };
     let _already_listening = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(level))
-        .with_ansi(ui.is_colored())
+        .with_ansi(false)
         .with_writer(std::io::stderr)
         .without_time()
         .try_init();

@@ -102,7 +102,9 @@ pub(crate) async fn failed(app: &App, site: &Site, deployment: &Deployment) -> R
     let failure = outcome.and_then(Outcome::failure);
     let parked = deployment.parked.as_ref();
     let context = match (outcome, parked) {
-        (None, Some((step, _))) => format!("deployment {} waits for a person at `{step}`", deployment.id),
+        (None, Some((step, _))) => {
+            format!("deployment {} waits for a person at `{step}`, which failed", deployment.id)
+        }
         (Some(Outcome::Refused { .. }), _) => format!("deployment {} was refused", deployment.id),
         (Some(Outcome::Reverted { served: true, .. }), _) => {
             format!("deployment {} failed after the switch and was rolled back", deployment.id)
@@ -126,9 +128,11 @@ pub(crate) async fn failed(app: &App, site: &Site, deployment: &Deployment) -> R
             }
         }
     }
-    if parked.is_some() && outcome.is_none() {
-        let next =
-            format!("`ee-deploy resume {0}` goes on, `ee-deploy cancel {0}` takes back", deployment.id);
+    if parked.is_some() && outcome.is_none() && !app.ui.json {
+        let next = format!(
+            "`ee-deploy resume {0}` tries again, `ee-deploy resume {0} --skip` leaves the step out",
+            deployment.id
+        );
         app.ui.err(Line::default().dim("  next  ").plain(next));
     }
     Ok(())

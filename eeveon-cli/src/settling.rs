@@ -18,20 +18,15 @@ use crate::{
 ///
 /// The home or the store cannot be read.
 pub(crate) async fn settle(app: &App) -> Result<(), CliError> {
-    let mut found_dead = false;
     for project in app.home.project_names()? {
         let Some(held) = lease::inherit(app, &project).await? else { continue };
-        found_dead = true;
         let settled = settle_project(app, &project, &held).await;
-        held.give_back().await?;
+        held.give_back().await;
         if let Err(error) = settled {
             app.ui.warn(format!("what an earlier process left of `{project}` could not be settled: {error}"));
         }
     }
-    if found_dead {
-        app.home.sweep()?;
-    }
-    Ok(())
+    app.home.sweep()
 }
 
 async fn settle_project(app: &App, project: &ProjectName, held: &Held) -> Result<(), CliError> {

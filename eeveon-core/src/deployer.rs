@@ -22,6 +22,9 @@ pub struct Placed {
     pub bytes: u64,
     /// Files written anew; the others were shared with an earlier release.
     pub written: u64,
+    /// Paths found in it that are not part of it, left alone.
+    #[serde(default)]
+    pub extra: u64,
 }
 
 /// A release found on a target.

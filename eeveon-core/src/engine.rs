@@ -48,6 +48,9 @@ pub enum EngineError {
     /// A person must look at a step.
     #[error("step `{0}` waits for a person")]
     Parked(StepKey),
+    /// Only a step that waits while it is taken back can be skipped.
+    #[error("deployment {0} does not wait at a step that was to be taken back")]
+    NothingToSkip(DeploymentId),
     /// What was asked is not possible any more.
     #[error("deployment {0} is past the point of no return and can only go forward")]
     NoWayBack(DeploymentId),
@@ -61,6 +64,7 @@ impl Diagnose for EngineError {
             Self::Journal(JournalError::Unavailable(_)) => "engine/journal",
             Self::Corrupt { .. } => "engine/corrupt-journal",
             Self::Parked(_) => "engine/parked",
+            Self::NothingToSkip(_) => "engine/nothing-to-skip",
             Self::NoWayBack(_) => "engine/no-way-back",
         }
     }
@@ -78,6 +82,7 @@ impl Diagnose for EngineError {
                     .into()
             }
             Self::Corrupt { .. } => "run `ee-deploy check`; other deployments are not affected".into(),
+            Self::NothingToSkip(_) => "`ee-deploy why` tells what it waits for".into(),
             Self::Parked(_) => "mend the cause, then `ee-deploy resume`, or `ee-deploy cancel`".into(),
             Self::NoWayBack(_) => "use `ee-deploy resume`, or `ee-deploy rollback` once it has ended".into(),
         })
@@ -87,6 +92,7 @@ impl Diagnose for EngineError {
         match self {
             Self::Journal(JournalError::Conflict { .. }) | Self::NoWayBack(_) => Class::Refused,
             Self::Parked(_) => Class::Failed,
+            Self::NothingToSkip(_) => Class::Usage,
             _ => Class::Fault,
         }
     }
@@ -211,6 +217,32 @@ impl Engine {
         if run.ledger.lock().await.state.parked.is_some() {
             run.record(Record::Unparked { by, reason }).await?;
         }
+        run.drive().await
+    }
+
+    /// Goes on with a deployment that waits while it is taken back, as if the step it waits at had
+    /// been: a person saw to it, or knows that there is nothing to see to.
+    ///
+    /// # Errors
+    ///
+    /// `NothingToSkip` when it does not wait at such a step; otherwise as [`Engine::deploy`].
+    pub async fn skip(
+        &self,
+        id: DeploymentId,
+        by: Actor,
+        reason: Option<String>,
+        session: &Session,
+    ) -> Result<Outcome, EngineError> {
+        let run = Run::load(self, id, session).await?;
+        let waiting = run.ledger.lock().await.state.parked.as_ref().map(|(step, _)| step.clone());
+        let is_undone = |state: &State, step: &StepKey| state.steps.get(step) == Some(&Progress::Undoing);
+        let Some(step) = waiting else { return Err(EngineError::NothingToSkip(id)) };
+        if !is_undone(&run.ledger.lock().await.state, &step) {
+            return Err(EngineError::NothingToSkip(id));
+        }
+        run.record(Record::Unparked { by, reason }).await?;
+        run.record(Record::UndoStarted { step: step.clone(), attempt: 1 }).await?;
+        run.record(Record::UndoFinished { step }).await?;
         run.drive().await
     }
 

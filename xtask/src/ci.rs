@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{crash, deny, layers, readme, run, test, tidy, workspace::Workspace};
+use crate::{deny, layers, readme, run, test, tidy, workspace::Workspace};
 
 /// Which stages.
 #[derive(clap::Args)]
@@ -19,14 +19,13 @@ struct Stage {
     run: fn(&Workspace) -> Result<()>,
 }
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 8] = [
     Stage { name: "fmt", run: |workspace| run::stream(workspace.cargo().args(["fmt", "--all", "--check"])) },
     Stage { name: "layers", run: layers::run },
     Stage { name: "tidy", run: tidy::run },
     Stage { name: "clippy", run: clippy },
     Stage { name: "doc", run: doc },
     Stage { name: "test", run: test::run },
-    Stage { name: "crash", run: crash::ci },
     Stage { name: "deny", run: deny::run },
     Stage { name: "readme", run: readme::run },
 ];

@@ -53,8 +53,8 @@ pub(crate) struct Args {
     /// Only this scenario
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(SCENARIOS.map(|it| it.name)))]
     scenario: Vec<String>,
-    /// Only at this call, as a violation names it
-    #[arg(long, value_name = "N", conflicts_with_all = ["all", "sample"])]
+    /// Only kill at this call, as a violation names it
+    #[arg(long, value_name = "N", conflicts_with_all = ["all", "sample", "faults"])]
     at: Option<usize>,
     /// Break the program on purpose, in every way the rules forbid, and see that each is found
     #[arg(long, conflicts_with_all = ["all", "sample", "faults", "at"])]
@@ -65,7 +65,7 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let program = match &args.binary {
         Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
-        None => build(workspace, &["--release"], "release")?,
+        None => build(workspace)?,
     };
     let folder = workspace.scratch()?.join("crash");
     if args.control {
@@ -82,22 +82,13 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         },
     };
     let tallies = plan.run(&folder, &program, &SCENARIOS.iter().filter(named).collect::<Vec<_>>())?;
-    ledger::append(workspace, &program, args.faults, &tallies)?;
+    ledger::append(workspace, &program, args.binary.is_none(), args.faults, &tallies)?;
     conclude(&tallies)
 }
 
-/// The sample that is part of `cargo xtask ci`: of the build that tests made, and not written down.
-pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
-    let program = build(workspace, &[], "debug")?;
-    let folder = workspace.scratch()?.join("crash");
-    control::run(&folder, &program)?;
-    let plan = Plan { faults: false, spots: Spots::Sample(SAMPLE) };
-    conclude(&plan.run(&folder, &program, &SCENARIOS.iter().collect::<Vec<_>>())?)
-}
-
-fn build(workspace: &Workspace, words: &[&str], profile: &str) -> Result<PathBuf> {
-    run::stream(workspace.cargo().args(["build", "--locked", "--package", "eeveon-cli"]).args(words))?;
-    Ok(workspace.metadata()?.target_directory.join(profile).join("ee-deploy"))
+fn build(workspace: &Workspace) -> Result<PathBuf> {
+    run::stream(workspace.cargo().args(["build", "--locked", "--release", "--package", "eeveon-cli"]))?;
+    Ok(workspace.metadata()?.target_directory.join("release/ee-deploy"))
 }
 
 /// At which calls to strike.
@@ -214,7 +205,7 @@ impl Plan {
                 tally.calls += calls;
                 let strike = |at| {
                     let blow = Blow::Fail(*error);
-                    (format!("--faults {name} {error:?} --at {at}"), Strike { counts, at, blow })
+                    (format!("--faults {name} {error:?} {at}"), Strike { counts, at, blow })
                 };
                 strikes.extend(self.spots.of(calls, scenarios * kinds).into_iter().map(strike));
             }
@@ -241,10 +232,10 @@ impl Tally {
         }
         self.violations += 1;
         let call = match &verdict.struck {
-            Some(call) => format!("{} {}", call.name, call.on.display()),
+            Some(call) => format!("before {} {}", call.name, call.on.display()),
             None => "unharmed".to_owned(),
         };
-        println!("{} {label}: {call} -> {}", self.scenario, verdict.state);
+        println!("--scenario {} {label}: {call} -> {}", self.scenario, verdict.state);
         verdict.broken.iter().for_each(|violation| println!("    {violation}"));
     }
 }

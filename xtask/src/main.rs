@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
 
 mod ci;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod crash;
 mod deny;
 mod finding;
@@ -33,6 +34,7 @@ enum Chore {
     /// Write the pages of the guide that are made from the code
     Codegen,
     /// Kill ee-deploy at every system call that changes something, and judge what is left
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Crash(crash::Args),
     /// Do everything that must pass before a change lands
     Ci(ci::Args),
@@ -55,6 +57,7 @@ fn carry_out(chore: &Chore) -> Result<()> {
         Chore::Layers => layers::run(&workspace),
         Chore::Tidy => tidy::run(&workspace),
         Chore::Codegen => codegen(&workspace),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Chore::Crash(args) => crash::run(&workspace, args),
         Chore::Ci(args) => ci::run(&workspace, args),
     }

@@ -24,8 +24,9 @@ use crate::{
 /// The version of the file's format.
 const FORMAT: u32 = 1;
 
-/// How long what was left behind may take to end in an orderly way.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long what was left behind may take to end in an orderly way. Short: nobody wants what it makes
+/// any more, and the next command waits.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// How long the kernel may take to carry out a kill.
 const KILL_TAKES: Duration = Duration::from_secs(10);
@@ -160,7 +161,7 @@ impl Running {
 
 /// Ends what an earlier run of a step, or of taking it back, left running because EEveon was
 /// killed. Tells whether there was something. Blocks: first the processes are asked to end, and
-/// after five seconds they are killed.
+/// after one second they are killed.
 ///
 /// # Errors
 ///

@@ -91,7 +91,7 @@ impl<const TAKES_BACK: bool> Scene for Workshop<TAKES_BACK> {
 
     fn outputs(&self) -> BTreeMap<StepKey, Value> {
         let endpoint = Endpoint(self.release().to_str().unwrap().to_owned());
-        let placed = Placed { endpoint, files: 1, bytes: 3, written: 1 };
+        let placed = Placed { endpoint, files: 1, bytes: 3, written: 1, extra: 0 };
         BTreeMap::from([(StepKey::new("ship/local"), serde_json::to_value(placed).unwrap())])
     }
 

@@ -22,9 +22,12 @@ const FOLDER: &str = "EEVEON_TEST_FOLDER";
 fn play_victim(folder: &Path) {
     let path = ("PATH".to_owned(), "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     let runner = Runner::new(Environment::new([path]).unwrap(), Limits::default());
-    let line = "if test -e stubborn; then trap '' TERM; fi
+    // The stubborn one would end in an orderly way, but only after longer than anybody waits for that.
+    let line = "if test -e stubborn; then trap 'sleep 4; echo x >late' TERM; fi
         echo $$ >leader
-        (sleep 1000 & echo $! >child; echo x >ready; wait)";
+        (if test -e stubborn; then trap '' TERM; fi
+            sleep 1000 & echo $! >child; echo x >ready; wait) &
+        wait";
     let command = CommandLine { line: line.to_owned(), timeout_ms: 600_000, idle_ms: 600_000 };
     let log = StepLog::new(folder, DeploymentId(3), &StepKey::new("build/1"));
     let env = Environment::default();
@@ -95,6 +98,7 @@ fn leftovers_of_a_killed_process_are_ended() {
             false => take_back(folder, deployment, step.clone()),
         }
         assert!(!runs(folder, "leader") && !runs(folder, "child"));
+        assert!(!folder.join("late").exists(), "the next command was kept waiting");
         assert!(!reap(folder, deployment, &step).unwrap(), "there is nothing left to do");
     }
 }

@@ -64,6 +64,14 @@ impl Meta {
     }
 }
 
+/// Device and inode.
+type Identity = (u64, u64);
+
+#[expect(clippy::unnecessary_cast, reason = "the widths differ between machines")]
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
 /// A folder that is held open.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -260,39 +268,80 @@ impl Folder {
     }
 
     /// Removes `name` and, if it is a folder, everything in it. No link is followed.
+    ///
+    /// However deep the tree: only the folder being emptied is open, and the way back up is by `..`.
     pub(crate) fn remove_all(&self, name: &[u8]) -> Result<(), HostError> {
+        if self.remove_plain(name)? {
+            return Ok(());
+        }
+        let (mut at, mut id) = self.enter_to_empty(name)?;
+        let mut rest = at.names()?;
+        // Of the folders around `at`, the outermost first: which it is, what else is in it, and the
+        // name in it of the next.
+        let mut around = Vec::new();
+        loop {
+            while let Some((inner, kind)) = rest.pop() {
+                if kind != FileType::Directory && at.remove_plain(&inner)? {
+                    continue;
+                }
+                let (deeper, deeper_id) = at.enter_to_empty(&inner)?;
+                around.push((id, std::mem::replace(&mut rest, deeper.names()?), inner));
+                (at, id) = (deeper, deeper_id);
+            }
+            let Some((outer_id, left, inner)) = around.pop() else { break };
+            at = at.leave(outer_id)?;
+            at.remove_emptied(&inner)?;
+            (id, rest) = (outer_id, left);
+        }
+        self.remove_emptied(name)
+    }
+
+    /// Removes `name` unless it is a folder, and tells whether it is gone.
+    fn remove_plain(&self, name: &[u8]) -> Result<bool, HostError> {
         match fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
             // Linux says EISDIR, POSIX says EPERM.
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(error) => return Err(self.fault("remove", name, error)),
+            Err(error @ (Errno::ISDIR | Errno::PERM)) => match self.look(name)? {
+                Some(meta) if meta.file_type() == FileType::Directory => Ok(false),
+                _ => Err(self.fault("remove", name, error)),
+            },
+            Err(error) => Err(self.fault("remove", name, error)),
         }
-        // A folder nobody may enter can be removed all the same by who owns it.
-        let folder = match self.enter(name) {
-            Err(Errno::ACCESS) => {
-                self.allow(name, 0o700).map_err(|error| self.fault("remove", name, error))?;
-                self.enter(name)
-            }
-            entered => entered,
-        }
-        .map_err(|error| self.fault("remove", name, error))?;
-        for (inner, kind) in folder.names()? {
-            match kind {
-                FileType::Directory => folder.remove_all(&inner)?,
-                _ => match fs::unlinkat(&folder.fd, &inner, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(Errno::ISDIR) => folder.remove_all(&inner)?,
-                    Err(Errno::ACCESS) => {
-                        self.allow(name, 0o700).map_err(|error| self.fault("remove", name, error))?;
-                        folder.unlink(&inner)?;
-                    }
-                    Err(error) => return Err(folder.fault("remove", &inner, error)),
-                },
-            }
-        }
+    }
+
+    fn remove_emptied(&self, name: &[u8]) -> Result<(), HostError> {
         match self.rmdir(name)? {
             true => Ok(()),
             false => Err(self.fault("remove", name, Errno::NOTEMPTY)),
+        }
+    }
+
+    /// Opens a folder in this one so that whatever is in it can be removed, and tells which it is.
+    fn enter_to_empty(&self, name: &[u8]) -> Result<(Self, Identity), HostError> {
+        const ALL: u32 = 0o700;
+        let fault = |error| self.fault("remove", name, error);
+        // A folder nobody may enter can be removed all the same by who owns it.
+        let folder = match self.enter(name) {
+            Err(Errno::ACCESS) => self.allow(name, ALL).and_then(|()| self.enter(name)),
+            entered => entered,
+        }
+        .map_err(fault)?;
+        let stat = fs::fstat(&folder.fd).map_err(fault)?;
+        if Meta::from(stat).permissions() & ALL != ALL {
+            // Where that is refused, removing what is in it says why.
+            let _ = fs::fchmod(&folder.fd, Mode::from_raw_mode(ALL));
+        }
+        Ok((folder, identity(&stat)))
+    }
+
+    /// Opens the folder this one is in, which must be the one it was entered from.
+    fn leave(&self, outer: Identity) -> Result<Self, HostError> {
+        let fault = |error| self.fault("remove", b"", error);
+        let fd = fs::openat(&self.fd, "..", FOLDER, Mode::empty()).map_err(fault)?;
+        match identity(&fs::fstat(&fd).map_err(fault)?) == outer {
+            true => Ok(Self { fd, path: self.path.parent().unwrap_or(&self.path).to_owned() }),
+            // Someone moved it while it was being emptied.
+            false => Err(fault(Errno::STALE)),
         }
     }
 
@@ -403,5 +452,37 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
             (folder, rest.split_first().map_or(rest, |(_, name)| name))
         }),
         None => (b"", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_are_removed_however_deep() {
+        let place = tempfile::TempDir::new().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        let mut at = folder.make(b"top", 0o755).unwrap();
+        for level in 0..5000 {
+            if level % 1000 == 0 {
+                at.create(b"file", 0o644).unwrap();
+                at.symlink(b"..", b"link").unwrap();
+                // These must be opened up first.
+                at.mkdir(b"empty", 0o000).unwrap();
+                at.make(b"full", 0o755).unwrap().create(b"file", 0o644).unwrap();
+                at.allow(b"full", 0o400).unwrap();
+            }
+            // Step by step: the whole path is too long for a call.
+            let next = at.make(b"d", 0o755).unwrap();
+            at = Folder { path: PathBuf::from("d"), ..next };
+        }
+        drop(at);
+        std::thread::scope(|scope| {
+            let small = std::thread::Builder::new().stack_size(256 << 10);
+            small.spawn_scoped(scope, || folder.remove_all(b"top").unwrap()).unwrap().join().unwrap();
+        });
+        assert_eq!(folder.names().unwrap(), []);
+        folder.remove_all(b"top").unwrap();
     }
 }

@@ -163,6 +163,24 @@ pub enum HostError {
         /// The rule it breaks.
         rule: &'static str,
     },
+    /// A link of the source goes through something shared and back out of it.
+    #[error("symbolic link `{link}` must not be deployed: its target `{target}` leads out of what is shared")]
+    SharedLink {
+        /// The path of the link in the release.
+        link: Place,
+        /// What it points to.
+        target: Place,
+    },
+    /// Folders of a release lie deeper in each other than can be kept.
+    #[error("release {release} has folders nested more than {most} deep, below `{below}`")]
+    TooDeep {
+        /// Which.
+        release: ReleaseNumber,
+        /// The outermost of the folders.
+        below: Place,
+        /// How deep they may be.
+        most: usize,
+    },
     /// The system refused an operation.
     #[error("cannot {doing} `{path}`")]
     Io {
@@ -269,6 +287,8 @@ impl Diagnose for HostError {
             Self::Restarted { .. } => "host/restarted",
             Self::NotDurable { .. } => "host/not-durable",
             Self::BadContent { .. } => "host/bad-content",
+            Self::SharedLink { .. } => "host/shared-link",
+            Self::TooDeep { .. } => "host/too-deep",
             Self::Io { .. } => "host/io",
         }
     }
@@ -315,7 +335,15 @@ impl Diagnose for HostError {
             Self::Restarted { .. } => "deploy again".into(),
             Self::NotDurable { .. } => "look at `dmesg` and the health of the disk, then deploy again".into(),
             Self::BadContent { .. } => {
-                "change it in the repository, or leave it out with `.deployignore`".into()
+                "change it in the repository, or leave it out with `.deployignore`; if a build command left it, \
+                 let the last one remove it"
+                    .into()
+            }
+            Self::SharedLink { .. } => {
+                "let it point to the shared path or below it, without a `..` after that".into()
+            }
+            Self::TooDeep { .. } => {
+                "let the build remove them: it most likely made folders in a loop, or copied one into itself".into()
             }
             Self::Io { .. } => return None,
         })

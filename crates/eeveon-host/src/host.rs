@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use eeveon_core::{
-    CommitId, Contents, Deployer, Endpoint, Live, Permit, Placed, Present, ProjectName, Release,
+    CommitId, Contents, Deployer, Endpoint, Fence, Live, Permit, Placed, Present, ProjectName, Release,
     ReleaseNumber, Removal, StepError, Target, Traffic, action::Stopped,
 };
 use tokio_util::sync::CancellationToken;
@@ -21,9 +21,10 @@ use crate::{
     layout::{CURRENT, RELEASES, SHARED, link_to},
     ledger,
     manifest::Header,
+    place::Source,
     remove::Purged,
     space::Estimate,
-    target::{Owner, Site},
+    target::{self, Owner, Site},
     verify::Difference,
     wanted::{Shared, Wanted},
 };
@@ -126,6 +127,20 @@ impl Host {
         self.inner.options.path.join(name(SHARED))
     }
 
+    /// Returns the highest fence the target has seen; zero when the path is not ours, be it not yet or
+    /// because it is someone else's: getting ready says that better. Blocks for a moment; changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// `host/damaged`, `host/newer-format`, or that it cannot be read.
+    pub fn fence(&self) -> Result<Fence, HostError> {
+        match target::seen(&self.inner.options.path, &self.inner.owner) {
+            Err(HostError::NotOurs { .. } | HostError::OtherHome { .. }) => Ok(Fence(0)),
+            seen => Ok(seen?.unwrap_or(Fence(0))),
+        }
+    }
+
     /// Lists how a sealed release differs from what it was when it was sealed, sorted by path.
     /// Changes nothing.
     ///
@@ -189,7 +204,7 @@ impl Host {
         &self,
         work: impl FnOnce(&Inner, &Permit) -> Result<T, StepError> + Send + 'static,
     ) -> Result<T, StepError> {
-        let permit = Permit::new(eeveon_core::Fence(0), CancellationToken::new());
+        let permit = Permit::new(Fence(0), CancellationToken::new());
         self.blocking(&permit, work).await
     }
 }
@@ -264,7 +279,7 @@ impl Inner {
 
     pub(crate) fn placed(&self, header: &Header) -> Placed {
         let Header { release, files, bytes, written, .. } = *header;
-        Placed { endpoint: self.endpoint(release), files, bytes, written }
+        Placed { endpoint: self.endpoint(release), files, bytes, written, extra: 0 }
     }
 
     pub(crate) fn site(&self) -> Result<Option<Site>, HostError> {
@@ -302,7 +317,14 @@ impl Inner {
             return Ok(Arc::clone(wanted));
         }
         let listed = self.contents.list(release, cancel)?;
-        let wanted = Arc::new(Wanted::new(listed, &self.shared, commit)?);
+        let mut source = Source::new(&*self.contents, release);
+        let wanted = Wanted::new(listed, &self.shared, commit, |id, out| {
+            if cancel.is_cancelled() {
+                return Err(Stopped.into());
+            }
+            source.reader()?.read(id, out)
+        })?;
+        let wanted = Arc::new(wanted);
         *lock(&self.wanted) = Some((commit.clone(), Arc::clone(&wanted)));
         Ok(wanted)
     }

@@ -63,7 +63,7 @@ pub(crate) struct Header {
     pub(crate) files: u64,
     /// Their sizes together, in bytes.
     pub(crate) bytes: u64,
-    /// How many were written anew.
+    /// How many were made anew.
     pub(crate) written: u64,
 }
 

@@ -9,7 +9,10 @@ use std::{
     fs::{File, Permissions},
     io::{self, Write},
     os::unix::fs::PermissionsExt,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use eeveon_core::{ContentId, ContentReader, Contents, FileKind, Permit, Progress, Release, StepError};
@@ -19,6 +22,7 @@ use crate::{
     HostError, crew,
     disk::{Folder, Meta, split},
     error::Place,
+    host::lock,
     ledger::{Known, Ledger, content_of},
     manifest::{Manifest, Record, mode_of},
     tree::{Node, Tree},
@@ -51,7 +55,7 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Made {
     /// The size in bytes, by position in the list of what is wanted.
     pub(crate) sizes: Vec<u64>,
-    /// How many files were written anew.
+    /// How many files and links were made anew.
     pub(crate) written: u64,
     /// What is known now about the files.
     pub(crate) known: Vec<Known>,
@@ -70,6 +74,9 @@ type Unit<'a> = (&'a Node<'a>, &'a [usize]);
 
 /// How many paths a thread takes at a time.
 const UNIT: usize = 128;
+
+/// From how many bytes on a content is large: only one such is in memory at a time.
+const LARGE: u64 = 8 << 20;
 
 impl Job<'_> {
     /// Makes everything below the empty folder `root`.
@@ -144,9 +151,10 @@ impl Job<'_> {
         count: &Count<'_>,
         which: impl Fn(&Item) -> bool + Sync,
     ) -> Result<Vec<Share>, StepError> {
+        let large = Mutex::new(());
         crew::share(self.permit, units, |rest| {
-            let mut worker =
-                Worker { job: self, source: Source::new(self.contents, self.release), buffer: Vec::new() };
+            let source = Source::new(self.contents, self.release);
+            let mut worker = Worker { job: self, source, buffer: Vec::new(), large: &large };
             let mut share = Share::default();
             for (node, entries) in rest {
                 let to = root.descend(node.path).map_err(|error| root.fault("open", node.path, error))?;
@@ -229,6 +237,8 @@ struct Worker<'a> {
     job: &'a Job<'a>,
     source: Source<'a>,
     buffer: Vec<u8>,
+    /// Held by the thread that has a large content in memory.
+    large: &'a Mutex<()>,
 }
 
 impl Worker<'_> {
@@ -245,6 +255,7 @@ impl Worker<'_> {
         if !item.is_file() {
             let size = self.link(item, name, to)?;
             share.sizes.push((at, size));
+            share.written = share.written.saturating_add(1);
             return Ok(());
         }
         if let Some((record, earlier)) = same.zip(self.job.earlier) {
@@ -289,14 +300,20 @@ impl Worker<'_> {
     }
 
     fn write(&mut self, item: &Item, name: &[u8], to: &Folder) -> Result<Meta, StepError> {
-        let content = match &item.own {
-            Some(content) => content,
-            None => {
-                self.source.reader()?.read(&item.id, &mut self.buffer)?;
-                &self.buffer
-            }
-        };
-        Ok(write_file(to, name, content, mode_of(item.kind) & 0o7777)?)
+        let permissions = mode_of(item.kind) & 0o7777;
+        if let Some(content) = &item.own {
+            return Ok(write_file(to, name, content, permissions)?);
+        }
+        let reader = self.source.reader()?;
+        let alone = (reader.size(&item.id)? > LARGE).then(|| lock(self.large));
+        // It may have waited for long.
+        self.job.permit.check()?;
+        reader.read(&item.id, &mut self.buffer)?;
+        let meta = write_file(to, name, &self.buffer, permissions)?;
+        if alone.is_some() {
+            self.buffer = Vec::new();
+        }
+        Ok(meta)
     }
 
     /// Makes the file from the earlier one; `None` when that cannot be done or is not safe.

@@ -14,7 +14,7 @@ use crate::{
     ledger::{Known, Ledger},
     manifest::{Manifest, Status},
     place::is_plain,
-    target::Site,
+    target::{FENCE, LOCK, MARKER, Site},
     tree::Tree,
 };
 
@@ -250,6 +250,8 @@ impl Inner {
             for (name, _) in site.root.names()?.into_iter().filter(|(name, _)| is_next_current(name)) {
                 site.root.unlink(&name)?;
             }
+            site.root.sync()?;
+            retire_all(&site, permit)?;
             for (name, _) in site.releases.names()? {
                 if Name::parse(&name).is_some() {
                     site.releases.remove_all(&name)?;
@@ -267,6 +269,14 @@ impl Inner {
                 Some(meta) if meta.file_type() == FileType::Symlink => Ok(false),
                 _ => Err(error),
             })?;
+            // As long as the marker is there this can be done again, which takes the fence; and
+            // without it, a lock and a fence are in nobody's way.
+            for (name, _) in site.own.names()? {
+                if ![MARKER, LOCK, FENCE].contains(&name.as_slice()) {
+                    site.own.remove_all(&name)?;
+                }
+            }
+            site.own.unlink(MARKER)?;
             site.root.remove_all(OWN)?;
             site.root.sync()
         })?;
@@ -281,6 +291,21 @@ impl Inner {
         left.sort();
         Purged { left }
     }
+}
+
+/// Turns all releases into what sweeping removes: from then on nothing can take them for releases,
+/// however far their removal gets.
+fn retire_all(site: &Site, permit: &Permit) -> Result<(), HostError> {
+    for (name, _) in site.releases.names()? {
+        let Some(Name::Release(release) | Name::Failed(release)) = Name::parse(&name) else { continue };
+        let gone = Name::Gone(release, permit.fence).text();
+        // There is one when a number has both a release and one that was set aside.
+        site.releases.remove_all(&gone)?;
+        site.releases.rename(&name, &site.releases, &gone)?;
+        STATUSES.into_iter().try_for_each(|status| site.manifests.remove(release, status))?;
+    }
+    site.releases.sync()?;
+    site.manifests.0.sync()
 }
 
 /// Removes the folders of a tree that are empty, in parallel, those deepest down first: a disk may
@@ -339,4 +364,41 @@ fn remove_unfinished(site: &Site, release: ReleaseNumber) -> Result<(), StepErro
 /// Tells whether all that happened to a file is that it lost a name.
 fn only_unlinked(before: &Meta, after: &Meta) -> bool {
     Meta { links: before.links, changed: before.changed, ..*after } == *before
+}
+
+#[cfg(test)]
+mod tests {
+    use eeveon_core::{Fence, ProjectName};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::target::Owner;
+
+    #[test]
+    fn retired_releases_are_none() {
+        let place = tempfile::TempDir::new().unwrap();
+        let owner = Owner::new("home-1".into(), ProjectName::new("shop").unwrap());
+        let permit = Permit::new(Fence(3), CancellationToken::new());
+        let site = Site::adopt(place.path(), &owner, &permit).unwrap();
+        for name in ["1", "2", "3", "failed-3", "failed-4", ".gone-2-3", ".new-5-3", "mine"] {
+            site.releases.make(name.as_bytes(), 0o755).unwrap().create(b"file", 0o644).unwrap();
+        }
+        for (release, status) in [
+            (1, Status::Sealed),
+            (2, Status::Shipped),
+            (3, Status::Sealed),
+            (3, Status::Failed),
+            (4, Status::Failed),
+        ] {
+            site.manifests.put(ReleaseNumber(release), status, b"").unwrap();
+        }
+        retire_all(&site, &permit).unwrap();
+        let names =
+            site.releases.names().unwrap().into_iter().map(|(name, _)| String::from_utf8(name).unwrap());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            [".gone-1-3", ".gone-2-3", ".gone-3-3", ".gone-4-3", ".new-5-3", "mine"]
+        );
+        assert_eq!(site.manifests.0.names().unwrap(), []);
+    }
 }

@@ -29,7 +29,7 @@ impl Inner {
         let sealed = self.sealed(&site, release.number)?;
         let mut ledger = Ledger::load(&site.own);
         let mut source = Source::new(&*self.contents, release);
-        let (mut mended, mut learned) = (0_u64, false);
+        let (mut mended, mut left, mut learned) = (0_u64, 0, false);
         for round in 1.. {
             let findings = verify(permit, &sealed, &ledger)?;
             learned |= !findings.known.is_empty();
@@ -37,6 +37,7 @@ impl Inner {
             let (extra, wrong): (Vec<_>, Vec<_>) =
                 findings.differences.into_iter().partition(|it| it.how == Change::Extra);
             if wrong.is_empty() {
+                left = extra.len() as u64;
                 if !extra.is_empty() {
                     // A cache a running program keeps beside its files, most likely.
                     tracing::info!(release = %release.number, count = extra.len(), "paths that are not part of the release are left alone");
@@ -63,7 +64,7 @@ impl Inner {
         if mended > 0 || learned {
             ledger.save(&site.own, self.fine_times(&site.own));
         }
-        Ok(Placed { written: mended, ..self.placed(&sealed.manifest.header) })
+        Ok(Placed { written: mended, extra: left, ..self.placed(&sealed.manifest.header) })
     }
 }
 

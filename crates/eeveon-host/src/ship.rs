@@ -5,8 +5,10 @@
 //! everything outlive a power cut with one syncfs(2), and then renames the manifest to
 //! `manifests/<number>`: from then on, and not before, the release is one that can serve.
 
+use std::os::fd::AsFd;
+
 use eeveon_core::{CommitId, ContentId, Permit, Placed, Release, ReleaseNumber, StepError};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode};
 
 use crate::{
     HostError, crew,
@@ -210,7 +212,7 @@ struct Stock {
 /// Reads everything in the release.
 fn take_stock(permit: &Permit, root: &Folder, shipped: &Manifest) -> Result<Stock, StepError> {
     let mut found = Vec::new();
-    list(permit, root, &mut Vec::new(), &mut found)?;
+    list(permit, shipped.header.release, root, &mut Vec::new(), &mut found)?;
     found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let tree = Tree::new(found.iter().map(|(path, mode)| (path.as_slice(), mode.is_some())));
     let units: Vec<_> = tree
@@ -225,9 +227,7 @@ fn take_stock(permit: &Permit, root: &Folder, shipped: &Manifest) -> Result<Stoc
             for (at, (path, _)) in entries.iter().filter_map(|at| Some((*at, found.get(*at)?))) {
                 permit.check()?;
                 let (_, name) = split(path);
-                let Some((mode, size, id, learned)) = read_path(&folder, name, &mut buffer)? else {
-                    continue;
-                };
+                let (mode, size, id, learned) = read_path(&folder, path, name, &mut buffer)?;
                 known.extend(learned);
                 let same = shipped
                     .find(path)
@@ -265,15 +265,14 @@ fn take_stock(permit: &Permit, root: &Folder, shipped: &Manifest) -> Result<Stoc
                 let origin = shipped.find(&path).map_or(Origin::Built, |it| it.origin);
                 Record::new(mode, 0, no_content, origin)
             }
-            // Neither file, link nor folder: a socket a command left, say. It cannot be kept.
-            (None, None) => {
-                tracing::warn!(path = %Place::of_bytes(&path), "left out: neither a file, a link nor a folder");
-                continue;
-            }
+            // Does not happen: whatever is no folder was read.
+            (None, None) => continue,
         };
         paths.push((path, record));
     }
-    header.written = written_by_us.saturating_add(paths.iter().filter(|(_, it)| is_built(it)).count() as u64);
+    let built = paths.iter().filter(|(_, it)| is_built(it)).count() as u64;
+    // What we wrote and a command removed or wrote over must not count as well.
+    header.written = written_by_us.saturating_add(built).min(header.files);
     Ok(Stock { header, paths, known })
 }
 
@@ -288,35 +287,68 @@ fn built(records: &[Record]) -> u64 {
 /// What was found at a path: mode, size, content, what is known about the file from now on.
 type Found = (u32, u64, ContentId, Option<Known>);
 
-fn read_path(folder: &Folder, name: &[u8], buffer: &mut Vec<u8>) -> Result<Option<Found>, HostError> {
+/// Reads what a command may have left. A program that runs as its owner or group does not get into a
+/// release as such.
+fn read_path(folder: &Folder, path: &[u8], name: &[u8], buffer: &mut Vec<u8>) -> Result<Found, HostError> {
     let fault = |error: std::io::Error| folder.fault("read", name, error);
-    let Some(meta) = folder.look(name)? else { return Ok(None) };
+    let bad = |rule| Err(HostError::BadContent { path: Place::of_bytes(path), rule });
+    let busy = || fault(std::io::Error::other("it is being written to, or made to break SHA-1"));
+    let mut meta = folder.look(name)?.ok_or_else(busy)?;
     match meta.file_type() {
         FileType::RegularFile => {
-            let busy = || fault(std::io::Error::other("it is being written to, or made to break SHA-1"));
+            if meta.mode & SET_ID != 0 {
+                // The other name may be outside the release, where it is none of our business.
+                if meta.links > 1 {
+                    return bad("it is a setuid or setgid file with another name");
+                }
+                let file = folder.open_file(name).map_err(|error| fault(error.into()))?;
+                clear_set_id(folder, &file, name, meta.mode)?;
+                meta = folder.look(name)?.ok_or_else(busy)?;
+            }
             let id = read_content(folder, name, &meta, buffer)?.ok_or_else(busy)?;
-            Ok(Some((meta.mode, meta.size, id, Some(Known::new(&meta, id)))))
+            Ok((meta.mode, meta.size, id, Some(Known::new(&meta, id))))
         }
         FileType::Symlink => {
             let to = folder.read_link(name).map_err(|error| fault(error.into()))?;
-            let Some(id) = hash::of_bytes(&to) else { return Ok(None) };
-            Ok(Some((mode_of(eeveon_core::FileKind::Symlink), to.len() as u64, id, None)))
+            let id = hash::of_bytes(&to).ok_or_else(busy)?;
+            Ok((mode_of(eeveon_core::FileKind::Symlink), to.len() as u64, id, None))
         }
-        _ => Ok(None),
+        _ => bad("it is neither a file, a link nor a folder"),
     }
 }
+
+/// The bits that make a program run as its owner or group, and what is made in a folder belong to the
+/// folder's group. Source: inode(7).
+const SET_ID: u32 = 0o6000;
+
+fn clear_set_id(folder: &Folder, fd: impl AsFd, name: &[u8], mode: u32) -> Result<(), HostError> {
+    rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & 0o7777 & !SET_ID))
+        .map_err(|error| folder.fault("change the permissions of", name, error))
+}
+
+/// How deep folders of a release may be nested. Each level takes stack and a file descriptor.
+const DEEPEST: usize = 256;
 
 /// Lists everything below `folder` but folders of mode 0755 with something in them, which go without
 /// saying. For a folder the mode is given.
 fn list(
     permit: &Permit,
+    release: ReleaseNumber,
     folder: &Folder,
     path: &mut Vec<u8>,
     found: &mut Vec<(Vec<u8>, Option<u32>)>,
 ) -> Result<(), StepError> {
     permit.check()?;
+    if path.iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
+        let below = path.split(|byte| *byte == b'/').next().unwrap_or_default();
+        return Err(HostError::TooDeep { release, below: Place::of_bytes(below), most: DEEPEST }.into());
+    }
     let names = folder.names()?;
-    let mode = folder.meta()?.mode;
+    let mut mode = folder.meta()?.mode;
+    if mode & SET_ID != 0 {
+        clear_set_id(folder, folder, b"", mode)?;
+        mode &= !SET_ID;
+    }
     if !path.is_empty() && (names.is_empty() || mode != mode_of(eeveon_core::FileKind::Folder)) {
         found.push((path.clone(), Some(mode)));
     }
@@ -329,7 +361,7 @@ fn list(
         match kind {
             FileType::Directory => {
                 let inner = folder.enter(&name).map_err(|error| folder.fault("open", &name, error))?;
-                list(permit, &inner, path, found)?;
+                list(permit, release, &inner, path, found)?;
             }
             _ => found.push((path.clone(), None)),
         }

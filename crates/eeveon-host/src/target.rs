@@ -33,9 +33,9 @@ use crate::{
 
 /// The format of `target.json` this version writes, and the only one it reads.
 const FORMAT: u32 = 1;
-const MARKER: &[u8] = b"target.json";
-const LOCK: &[u8] = b"lock";
-const FENCE: &[u8] = b"fence";
+pub(crate) const MARKER: &[u8] = b"target.json";
+pub(crate) const LOCK: &[u8] = b"lock";
+pub(crate) const FENCE: &[u8] = b"fence";
 const SLOT: usize = 64;
 /// How long to wait for another process's change, which takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -131,20 +131,13 @@ impl Site {
     /// Refuses a fence lower than one seen; remembers a higher one. Only under the lock.
     fn admit(&self, ours: Fence) -> Result<(), HostError> {
         let fault = |error: io::Error| self.own.fault("write", FENCE, error);
-        let file = self.own.open_or_make(FENCE)?;
-        let mut slots = [0; 2 * SLOT];
-        let read = file.read_exact_at(&mut slots, 0);
-        let (first, second) = slots.split_at(SLOT);
-        let (first, second) = (parse_slot(first), parse_slot(second));
-        let seen = match (read, first.max(second)) {
-            (Ok(()), Some(seen)) => seen,
-            _ => return Err(damaged(&self.own, FENCE, "neither half of it has the right checksum")),
-        };
+        let (first, seen) = read_fence(&self.own)?;
         if seen > ours {
             return Err(HostError::Fenced { seen, ours });
         }
         if seen < ours {
             let at = if first == Some(seen) { SLOT } else { 0 };
+            let file = self.own.open_or_make(FENCE)?;
             file.write_all_at(&slot(ours), at as u64).map_err(fault)?;
             file.sync_data().map_err(fault)?;
         }
@@ -160,6 +153,32 @@ impl Site {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+/// Returns the highest fence seen at `path`; `None` when it could become ours but is not yet. Takes no
+/// lock: whoever writes the file leaves one half of it whole.
+///
+/// # Errors
+///
+/// As [`Site::find`], and `host/damaged`.
+pub(crate) fn seen(path: &Path, owner: &Owner) -> Result<Option<Fence>, HostError> {
+    let Some(root) = open_root(path)? else { return Ok(None) };
+    if !is_ours(&root, owner)? {
+        return Ok(None);
+    }
+    let own = root.enter(OWN).map_err(|error| root.fault("read", OWN, error))?;
+    Ok(Some(read_fence(&own)?.1))
+}
+
+/// Returns what the first half of the file `fence` says, and the highest fence seen.
+fn read_fence(own: &Folder) -> Result<(Option<Fence>, Fence), HostError> {
+    let bytes = own.read(FENCE)?.filter(|bytes| bytes.len() == 2 * SLOT).unwrap_or_default();
+    let (first, second) = bytes.split_at_checked(SLOT).unwrap_or_default();
+    let (first, second) = (parse_slot(first), parse_slot(second));
+    match first.max(second) {
+        Some(seen) => Ok((first, seen)),
+        None => Err(damaged(own, FENCE, "neither half of it has the right checksum")),
     }
 }
 

@@ -39,16 +39,25 @@ impl<'a> Tree<'a> {
     }
 
     fn folder(&mut self, path: &'a [u8], known: &mut HashMap<&'a [u8], usize>) -> usize {
-        if let Some(at) = known.get(path) {
-            return *at;
+        // Not by recursion: a list may hold paths of any depth.
+        let mut missing = Vec::new();
+        let mut up = path;
+        let mut at = loop {
+            match known.get(up) {
+                Some(at) => break *at,
+                None => missing.push(up),
+            }
+            up = crate::disk::split(up).0;
+        };
+        for path in missing.into_iter().rev() {
+            let new = self.folders.len();
+            self.folders.push(Node { path, ..Node::default() });
+            if let Some(node) = self.folders.get_mut(at) {
+                node.folders.push(new);
+            }
+            known.insert(path, new);
+            at = new;
         }
-        let parent = self.folder(crate::disk::split(path).0, known);
-        let at = self.folders.len();
-        self.folders.push(Node { path, ..Node::default() });
-        if let Some(node) = self.folders.get_mut(parent) {
-            node.folders.push(at);
-        }
-        known.insert(path, at);
         at
     }
 }
@@ -79,5 +88,14 @@ mod tests {
                 (b"e", vec![], vec![]),
             ]
         );
+    }
+
+    #[test]
+    fn trees_may_be_of_any_depth() {
+        let path = b"d/".repeat(5000);
+        let tree = Tree::new([(path.as_slice(), false)].into_iter());
+        assert_eq!(tree.folders.len(), 5001);
+        assert_eq!(tree.folders[5000].entries, [0]);
+        assert_eq!(tree.folders[0].folders, [1]);
     }
 }

@@ -1,11 +1,12 @@
 //! What a release should consist of: the source's files, the links to what is shared, `REVISION`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use eeveon_core::{CommitId, ContentId, FileEntry, FileKind};
+use eeveon_core::{CommitId, ContentId, FileEntry, FileKind, StepError};
 
 use crate::{
     HostError,
+    disk::split,
     error::Place,
     hash,
     layout::{REVISION, shared_link},
@@ -80,11 +81,16 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     /// Puts a release together. What the source has where something shared or `REVISION` belongs is
-    /// left out.
-    pub(crate) fn new(listed: Vec<FileEntry>, shared: &Shared, commit: &CommitId) -> Result<Self, HostError> {
+    /// left out. `read` gives the content of a link.
+    pub(crate) fn new(
+        listed: Vec<FileEntry>,
+        shared: &Shared,
+        commit: &CommitId,
+        read: impl FnMut(&ContentId, &mut Vec<u8>) -> Result<(), StepError>,
+    ) -> Result<Self, StepError> {
         let mut items = Vec::with_capacity(listed.len().saturating_add(8));
         for FileEntry { path, kind, id } in listed {
-            let bad = |rule| Err(HostError::BadContent { path: Place::of_bytes(&path), rule });
+            let bad = |rule| Err(HostError::BadContent { path: Place::of_bytes(&path), rule }.into());
             if let Some(rule) = broken_rule(&path) {
                 return bad(rule);
             }
@@ -110,6 +116,9 @@ impl Wanted {
         items.sort_by(|a, b| a.path.cmp(&b.path));
         let wanted = Self { items };
         wanted.refuse_overlap()?;
+        if shared.paths().next().is_some() {
+            wanted.refuse_shared_links(shared, read)?;
+        }
         Ok(wanted)
     }
 
@@ -135,6 +144,73 @@ impl Wanted {
             None => Ok(()),
         }
     }
+}
+
+impl Wanted {
+    /// Refuses links that go through something shared and back out of it. What is shared lies
+    /// elsewhere, maybe behind a link of an operator's, so a `..` in it leads out of the release.
+    fn refuse_shared_links(
+        &self,
+        shared: &Shared,
+        mut read: impl FnMut(&ContentId, &mut Vec<u8>) -> Result<(), StepError>,
+    ) -> Result<(), StepError> {
+        let mut links = HashMap::new();
+        for item in self.items.iter().filter(|it| it.kind == FileKind::Symlink && it.own.is_none()) {
+            let mut to = Vec::new();
+            read(&item.id, &mut to)?;
+            links.insert(item.path.as_slice(), to);
+        }
+        let shared: HashSet<&[u8]> = shared.paths().collect();
+        for item in &self.items {
+            if let Some(to) = links.get(item.path.as_slice())
+                && leaves_shared(&item.path, to, &links, &shared)
+            {
+                let (link, target) = (Place::of_bytes(&item.path), Place::of_bytes(to));
+                return Err(HostError::SharedLink { link, target }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many links in a row the system follows (path_resolution(7)).
+const HOPS: usize = 40;
+
+/// Follows the link at `path` as the system would, over the release's other `links`, and tells
+/// whether it goes up after it came to something `shared`. What does not exist counts as a folder: a
+/// build may make it one. That a link leaves the release otherwise is looked for elsewhere.
+fn leaves_shared(path: &[u8], to: &[u8], links: &HashMap<&[u8], Vec<u8>>, shared: &HashSet<&[u8]>) -> bool {
+    let mut here = split(path).0.to_vec();
+    // What is still to be walked, the next part last.
+    let mut rest: Vec<&[u8]> = to.split(|byte| *byte == b'/').rev().collect();
+    let mut hops = 1;
+    while let Some(part) = rest.pop() {
+        match part {
+            b"" | b"." => continue,
+            b".." => {
+                here.truncate(split(&here).0.len());
+                continue;
+            }
+            _ => {}
+        }
+        if !here.is_empty() {
+            here.push(b'/');
+        }
+        here.extend_from_slice(part);
+        if shared.contains(here.as_slice()) {
+            return rest.contains(&b"..".as_slice());
+        }
+        if let Some(to) = links.get(here.as_slice()) {
+            hops += 1;
+            if hops > HOPS {
+                // The system gives up here too.
+                return false;
+            }
+            here.truncate(split(&here).0.len());
+            rest.extend(to.split(|byte| *byte == b'/').rev());
+        }
+    }
+    false
 }
 
 /// Returns an item whose content is ours.
@@ -201,6 +277,65 @@ mod tests {
         Shared::new(&own(folders), &own(files))
     }
 
+    /// A release whose links, if any, point to `target`.
+    fn plain(listed: Vec<FileEntry>, shared: &Shared, commit: &CommitId) -> Result<Wanted, StepError> {
+        Wanted::new(listed, shared, commit, |_, out| {
+            out.extend_from_slice(b"target");
+            Ok(())
+        })
+    }
+
+    /// Tells what is said about a release of these links that shares the folders `up`, `storage` and
+    /// `var/log`, and the file `.env`.
+    fn refusal(links: &[(&str, &str)]) -> Option<String> {
+        let listed = links.iter().enumerate().map(|(at, (path, _))| FileEntry {
+            id: ContentId::from_bytes(&[at as u8; 20]).unwrap(),
+            ..entry(path, FileKind::Symlink)
+        });
+        let shared = shared(&["up", "storage", "var/log"], &[".env"]).unwrap();
+        let made = Wanted::new(listed.collect(), &shared, &commit(), |id, out| {
+            out.extend_from_slice(links[usize::from(id.as_bytes()[0])].1.as_bytes());
+            Ok(())
+        });
+        let error = made.err()?;
+        assert_eq!(error.diagnosis().code(), "host/shared-link");
+        Some(error.to_string())
+    }
+
+    #[test]
+    fn links_may_lead_to_what_is_shared_but_not_through_it() {
+        let fine: [&[(&str, &str)]; 8] = [
+            &[("a", "storage"), ("x/b", "../storage/"), ("c", "./storage/x/y"), ("d", ".env")],
+            &[("a", "b"), ("b", "storage/x"), ("x/c", "../a/y")],
+            &[("a", "var/log/today"), ("b", "var/../c"), ("var/d", "log"), ("e", "var")],
+            &[("a", "storage2/.."), ("b", "x/storage/../y"), ("c", "x/../storage")],
+            &[("a", "b/../c"), ("b", "x/y")],
+            &[("a", "b/.."), ("b", "a/..")],
+            // What the repository has below a shared path is left out, and so are its links.
+            &[("storage/l", "../up/../secret")],
+            &[("a", "var/x/../log/y")],
+        ];
+        for links in fine {
+            assert_eq!(refusal(links), None, "{links:?}");
+        }
+        let bad: [&[(&str, &str)]; 9] = [
+            &[("leak", "up/../secret")],
+            &[("leak", "storage/..")],
+            &[("leak", "storage/x/../y")],
+            &[("leak", "storage/./..//")],
+            &[("x/leak", "../var/log/..")],
+            &[("leak", ".env/../x")],
+            &[("a", "storage"), ("leak", "a/..")],
+            &[("a", "b/c"), ("leak", "a/../x"), ("b", "var"), ("var/c", "log")],
+            &[("a", "x/b/deep"), ("leak", "a/.."), ("x/b", "../storage")],
+        ];
+        for links in bad {
+            let said = refusal(links).unwrap_or_else(|| panic!("{links:?}"));
+            let (path, to) = links.iter().find(|(path, _)| path.ends_with("leak")).unwrap();
+            assert!(said.contains(&format!("`{path}`")) && said.contains(&format!("`{to}`")), "{said}");
+        }
+    }
+
     #[test]
     fn what_is_shared_takes_the_place_of_what_is_listed() {
         let listed = vec![
@@ -211,7 +346,7 @@ mod tests {
             entry("var", FileKind::Folder),
         ];
         let shared = shared(&["storage/", "var/log"], &[".env"]).unwrap();
-        let wanted = Wanted::new(listed, &shared, &commit()).unwrap();
+        let wanted = plain(listed, &shared, &commit()).unwrap();
         let all: Vec<_> =
             wanted.items.iter().map(|it| (String::from_utf8_lossy(&it.path), it.kind)).collect();
         assert_eq!(
@@ -234,14 +369,14 @@ mod tests {
         for bad in
             ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", ".git/config", "x/.GIT", "a\0b"]
         {
-            assert!(Wanted::new(vec![entry(bad, file)], &Shared::default(), &commit()).is_err(), "{bad:?}");
+            assert!(plain(vec![entry(bad, file)], &Shared::default(), &commit()).is_err(), "{bad:?}");
         }
         let below_link = vec![entry("a", FileKind::Symlink), entry("a-b", file), entry("a/b", file)];
-        assert!(Wanted::new(below_link, &Shared::default(), &commit()).is_err());
+        assert!(plain(below_link, &Shared::default(), &commit()).is_err());
         let twice = vec![entry("a", file), entry("a", FileKind::Symlink)];
-        assert!(Wanted::new(twice, &Shared::default(), &commit()).is_err());
+        assert!(plain(twice, &Shared::default(), &commit()).is_err());
         let in_the_way = vec![entry("var", file)];
-        assert!(Wanted::new(in_the_way, &shared(&["var/log"], &[]).unwrap(), &commit()).is_err());
+        assert!(plain(in_the_way, &shared(&["var/log"], &[]).unwrap(), &commit()).is_err());
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Conversation {
         match outcome {
             Ok(_) => {}
             Err(_) if watch.permit.check().is_err() => return Err(eeveon_core::action::Stopped.into()),
-            Err(error) => return Err(watch.explain(&error)),
+            Err(error) => return Err(watch.explain_at(&error, repo.git_dir())),
         }
         watch.permit.report(Progress::Bytes { done: received.bytes, total: Some(received.bytes) });
         Ok(received)

@@ -81,7 +81,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             pack_bytes: 4 << 30,
-            object_bytes: 2 << 30,
+            object_bytes: 512 << 20,
             files: 1_000_000,
             connect: Duration::from_secs(30),
             idle: Duration::from_secs(60),

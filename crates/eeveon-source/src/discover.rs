@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     ffi::OsStr,
     fs,
+    io::ErrorKind,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -23,7 +24,7 @@ use gix::{
     sec::trust::Mapping,
 };
 
-use crate::{SourceError, refs::shown_bytes, watch::chain};
+use crate::{SourceError, refs::shown_bytes, untracked::any_untracked, watch::chain};
 
 /// A repository on this machine, seen from a folder in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,8 +33,10 @@ pub struct LocalRepository {
     pub root: PathBuf,
     /// The folder one stands in, relative to `root`, with `/` between parts; empty at the top.
     pub subdir: String,
-    /// Whether a tracked file differs from the newest commit. A file that git converts on the way
-    /// in (line ends, large files kept elsewhere) may count without need once it was touched.
+    /// Whether a tracked file differs from the newest commit, or a file is neither tracked nor
+    /// ignored. A file that git converts on the way in (line ends, large files kept elsewhere) may
+    /// count without need once it was touched, and so does one that only a person's own
+    /// `core.excludesFile` ignores. Not every file of a large tree is looked at for untracked ones.
     pub dirty: bool,
     /// The branch that is checked out; `None` when HEAD is detached.
     pub branch: Option<String>,
@@ -43,9 +46,15 @@ pub struct LocalRepository {
 ///
 /// # Errors
 ///
-/// `source/io` when `path` or the repository cannot be read.
+/// `source/repository-missing` when there is no such path, `source/io` when it or the repository
+/// cannot be read.
 pub fn discover(path: &Path) -> Result<Option<LocalRepository>, SourceError> {
-    let path = path.canonicalize().map_err(SourceError::io("look at", path))?;
+    let path = path.canonicalize().map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            SourceError::RepositoryMissing { repo: shown_bytes(path.as_os_str().as_bytes()) }
+        }
+        _ => SourceError::io("look at", path)(error),
+    })?;
     let options = gix::open::Options::isolated();
     let options = Mapping { full: options.clone(), reduced: options };
     let found = gix::ThreadSafeRepository::discover_opts(&path, Default::default(), options);
@@ -109,7 +118,7 @@ fn is_dirty(repo: &gix::Repository, root: &Path) -> Result<bool, SourceError> {
             return Ok(true);
         }
     }
-    Ok(false)
+    Ok(!index.is_sparse() && any_untracked(root, &index, &repo.common_dir().join("info/exclude")))
 }
 
 /// Lists every file of a tree.

@@ -328,7 +328,13 @@ impl Diagnose for SourceError {
                 "ssh: give a key the server accepts; https: set `token = \"env:VAR\"` or \
                  `token = \"file:PATH\"` with read access"
             }
-            Self::Certificate { .. } => "for a self-signed server, name its certificate in `ca_file`",
+            Self::Certificate { detail, .. } if detail.contains("CaUsedAsEndEntity") => {
+                "the server shows the certificate of an authority as its own: make it one with \
+                 `basicConstraints=critical,CA:FALSE`"
+            }
+            Self::Certificate { .. } => {
+                "for a server of your own, name the certificate of its authority in `ca_file`"
+            }
             Self::HostKeyUnknown { .. } => {
                 "compare the server's key with a trusted copy, then add it: ssh-keyscan HOST >> \
                  ~/.ssh/known_hosts"
@@ -396,5 +402,19 @@ impl Diagnose for SourceError {
             Self::Corrupt { .. } | Self::Mirror { .. } | Self::Io { .. } => Class::Fault,
             _ => Class::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_shown_as_a_server_gets_its_own_hint() {
+        let hint = |detail: &str| {
+            SourceError::Certificate { repo: "r".to_owned(), detail: detail.to_owned() }.hint().unwrap()
+        };
+        assert!(hint("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))").contains("CA:FALSE"));
+        assert!(hint("invalid peer certificate: UnknownIssuer").contains("ca_file"));
     }
 }

@@ -1,6 +1,6 @@
 //! What the mirror knows of history: one commit, its parents, the commits between two.
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use eeveon_core::{CommitId, Revision, Untrusted};
 use gix::{ObjectId, objs::CommitRef, prelude::FindExt};
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::{
     Mirror, SourceError,
     mirror::{Inner, missing, object_id},
+    range::between,
     watch::chain,
 };
 
@@ -17,8 +18,8 @@ use crate::{
 pub struct Between {
     /// Newest first.
     pub revisions: Vec<Revision>,
-    /// Whether these are all. They are not when there are more than asked for, or when history is
-    /// cut off on the way.
+    /// Whether these are all, and `old` has none of them. Not known when history is cut off on the
+    /// way; not so when there are more than asked for.
     pub complete: bool,
 }
 
@@ -51,8 +52,9 @@ impl Mirror {
         parents.into_iter().map(commit_id).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Lists the commits `new` has and `old` has not, newest first, at most `limit`. Commits with a
-    /// wrong clock may be told apart wrongly, as with `git log old..new`. Blocks.
+    /// Lists the commits that `new` has and `old` has not, newest first as far as their clocks can be
+    /// believed, at most `limit`. Never lists one that `old` visibly has, whatever the clocks say.
+    /// Blocks.
     ///
     /// # Errors
     ///
@@ -65,43 +67,11 @@ impl Mirror {
     ) -> Result<Between, SourceError> {
         let mut history = History::of(&self.inner)?;
         let (old, new) = (object_id(old)?, object_id(new)?);
-        let mut complete = history.look(old)?.is_some();
-        let mut revisions = Vec::new();
-        // Newest first; the ones `old` has are walked too, to know them when they are met again.
-        let mut queue = BinaryHeap::new();
-        let mut uninteresting: HashSet<ObjectId> = HashSet::from([old]);
-        let mut queued = BTreeSet::new();
-        for id in [old, new] {
-            match history.look(id)? {
-                Some(seen) if queued.insert(id) => queue.push((seen.time, id)),
-                Some(_) => {}
-                None if id == new => return Err(missing(new)),
-                None => {}
-            }
+        if history.look(new)?.is_none() {
+            return Err(missing(new));
         }
-        while queue.iter().any(|(_, id)| !uninteresting.contains(id)) {
-            let Some((_, id)) = queue.pop() else { break };
-            let Some(seen) = history.look(id)? else { continue };
-            let interesting = !uninteresting.contains(&id);
-            if interesting {
-                if revisions.len() == limit {
-                    complete = false;
-                    break;
-                }
-                revisions.push(history.revision(id)?);
-                complete &= !seen.cut;
-            }
-            for parent in seen.parents {
-                if !interesting {
-                    uninteresting.insert(parent);
-                }
-                if let Some(seen) = history.look(parent)?
-                    && queued.insert(parent)
-                {
-                    queue.push((seen.time, parent));
-                }
-            }
-        }
+        let (ids, complete) = between(old, new, limit, |id| history.look(id))?;
+        let revisions = ids.into_iter().map(|id| history.revision(id)).collect::<Result<_, _>>()?;
         Ok(Between { revisions, complete })
     }
 }

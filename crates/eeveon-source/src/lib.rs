@@ -3,8 +3,8 @@
 //! [`Mirror`] is a bare mirror of one repository. It asks the server what a branch, tag or `HEAD`
 //! names ([`Mirror::resolve`]), fetches exactly that commit ([`Mirror::fetch`]), and then says what
 //! a release of it consists of (it implements [`eeveon_core::Contents`]). Everything happens in this
-//! process through gix; the only programs started are `ssh`, and `git upload-pack` for a repository
-//! on this machine. No hook, filter, credential helper or configuration but the mirror's own is ever
+//! process through gix; the only programs started are `ssh`, `git upload-pack` for a repository on
+//! this machine, and `git pack-objects` for [`Mirror::compact`]. No hook, filter, credential helper or configuration but the mirror's own is ever
 //! consulted.
 //!
 //! # `.deployignore`
@@ -14,6 +14,7 @@
 //! `.deployignore` files themselves are never deployed. One that is a symbolic link is not read.
 
 mod client;
+mod compact;
 mod config;
 mod contents;
 mod discover;
@@ -24,10 +25,12 @@ mod ignore;
 mod links;
 mod mirror;
 mod names;
+mod range;
 mod refs;
 mod submodule;
 mod transfer;
 mod transport;
+mod untracked;
 mod url;
 mod watch;
 

@@ -11,6 +11,7 @@ use std::{
 use eeveon_core::{CommitId, ReleaseNumber};
 use gix::{
     ObjectId, ThreadSafeRepository,
+    odb::store::init::Slots,
     refs::{
         FullName, Target,
         transaction::{Change, LogChange, PreviousValue, RefEdit, RefLog},
@@ -32,6 +33,11 @@ const RELEASES: &str = "refs/eeveon/releases/";
 const FETCHED: &str = "refs/eeveon/fetched/";
 /// How many of those are kept.
 const FETCHED_KEPT: usize = 64;
+/// How many packs an open mirror can know at least. Each fetch adds one, also by other processes, and
+/// gix finds nothing in what is beyond. 4096 take about half a megabyte.
+const PACKS_KNOWN: usize = 4096;
+/// What we and gix put into a mirror's folder, besides locks.
+const PARTS: &[&str] = &["HEAD", "config", "objects", "refs", "shallow", "packed-refs", MODULES];
 /// Where the mirrors of submodules are.
 pub(crate) const MODULES: &str = "eeveon-modules";
 
@@ -72,7 +78,8 @@ impl Mirror {
     /// # Errors
     ///
     /// `source/mirror` when the folder holds something else, belongs to somebody else, or was
-    /// written by a newer version; `source/io`.
+    /// written by a newer version; `source/io`. What a killed removal left of a mirror is moved
+    /// aside for [`Mirror::sweep`], and a new one made.
     pub fn open(path: &Path, config: SourceConfig) -> Result<Self, SourceError> {
         if !is_ours(path)? {
             make(path)?;
@@ -81,6 +88,7 @@ impl Mirror {
             .open_path_as_is(true)
             // Ownership has been checked above.
             .with(gix::sec::Trust::Full)
+            .object_store_slots(Slots::AsNeededByDiskState { multiplier: 2.0, minimum: PACKS_KNOWN })
             .config_overrides([
                 "core.useReplaceRefs=false",
                 "core.commitGraph=false",
@@ -278,10 +286,14 @@ fn is_ours(path: &Path) -> Result<bool, SourceError> {
     let marker = match fs::read(path.join(MARKER)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return match entries(path)?.is_empty() {
-                true => Ok(false),
-                false => Err(foreign(path, "it holds something that is not a mirror of ours")),
-            };
+            let left = entries(path)?;
+            if !left.is_empty() {
+                if !is_remnant(path, &left)? {
+                    return Err(foreign(path, "it holds something that is not a mirror of ours"));
+                }
+                set_aside(path)?;
+            }
+            return Ok(false);
         }
         Err(error) => return Err(SourceError::io("read", path.join(MARKER))(error)),
     };
@@ -298,6 +310,33 @@ fn is_ours(path: &Path) -> Result<bool, SourceError> {
         fs::remove_dir_all(path).map_err(SourceError::io("remove", path))?;
     }
     Ok(whole)
+}
+
+/// Whether `left` is what remains of a mirror of ours: nothing but parts of one, and our configuration
+/// if there is any. A checkout, or a repository made by git, has more, or another.
+fn is_remnant(path: &Path, left: &[PathBuf]) -> Result<bool, SourceError> {
+    let only_parts = left.iter().all(|entry| {
+        let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        PARTS.contains(&name.strip_suffix(".lock").unwrap_or(name))
+    });
+    if !has_extension(path, "git") || !only_parts {
+        return Ok(false);
+    }
+    let config = path.join("config");
+    match fs::read(&config) {
+        Ok(bytes) => Ok(bytes == CONFIG.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(SourceError::io("read", config)(error)),
+    }
+}
+
+/// Moves the remnant of a mirror to where [`sweep_siblings`] finds it.
+fn set_aside(path: &Path) -> Result<(), SourceError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let aside = path.with_file_name(format!(".{name}.new-remnant-{}", std::process::id()));
+    remove(&aside)?;
+    tracing::warn!(path = %path.display(), "the mirror was half removed, making a new one");
+    fs::rename(path, aside).map_err(SourceError::io("move aside", path))
 }
 
 /// Makes an empty mirror beside `path` and moves it there.
@@ -338,7 +377,7 @@ pub(crate) fn sync(path: &Path) -> Result<(), SourceError> {
     fs::File::open(path).and_then(|file| file.sync_all()).map_err(SourceError::io("make durable", path))
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let read =
         |folder: &Path| fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
     read(folder).map_err(SourceError::io("list", folder))
@@ -346,7 +385,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
 
 /// Removes a file or folder if it is there. Returns how many bytes that frees, as far as is easily
 /// known.
-fn remove(path: &Path) -> Result<u64, SourceError> {
+pub(crate) fn remove(path: &Path) -> Result<u64, SourceError> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(0) };
     let removed = match metadata.is_dir() {
         true => fs::remove_dir_all(path),
@@ -357,7 +396,7 @@ fn remove(path: &Path) -> Result<u64, SourceError> {
 }
 
 /// Whether this is a mirror that was still being made.
-fn is_half_made(path: &Path) -> bool {
+pub(crate) fn is_half_made(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.starts_with('.') && name.contains(".new-")
 }
@@ -404,6 +443,6 @@ fn sweep_folder(path: &Path) -> Result<u64, SourceError> {
     Ok(freed)
 }
 
-fn has_extension(path: &Path, extension: &str) -> bool {
+pub(crate) fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
 }

@@ -103,7 +103,7 @@ impl Mirror {
 
     /// Runs `work` off the async threads when it is its turn. When the returned future is dropped
     /// the work is told to stop.
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         permit: &Permit,
         work: impl FnOnce(&Inner, Job) -> Result<T, SourceError> + Send + 'static,
@@ -311,7 +311,10 @@ impl Inner {
         if let (true, Some(depth), Err(error)) = (since, depth, &result)
             && !matches!(
                 error,
-                SourceError::Stopped(_) | SourceError::TimedOut { .. } | SourceError::PackTooLarge { .. }
+                SourceError::Stopped(_)
+                    | SourceError::TimedOut { .. }
+                    | SourceError::PackTooLarge { .. }
+                    | SourceError::Io { .. }
             )
         {
             tracing::debug!(%id, "nothing younger than the live commit, fetching by depth");

@@ -69,19 +69,25 @@ impl Drop for Program {
 
 /// Connects to a repository on this machine through `git upload-pack`.
 pub(crate) fn local(path: &str, credentials: &Credentials, watch: &Arc<Watch>) -> Result<Line, SourceError> {
-    let mut command = clean("git", credentials);
+    let mut command = git(credentials);
     command.args(["upload-pack", "--", path]);
     // Nothing but the repository's own configuration applies; and that of the repository cannot
     // name programs for upload-pack.
+    command.env("GIT_PROTOCOL", "version=2");
+    start(command, "git", "git", path, watch)
+}
+
+/// Returns git, with no configuration but that of the repository it is run on.
+pub(crate) fn git(credentials: &Credentials) -> Command {
+    let mut command = clean("git", credentials);
     command.envs([
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
         ("GIT_CONFIG_NOSYSTEM", "1"),
-        ("GIT_PROTOCOL", "version=2"),
         ("GIT_NO_LAZY_FETCH", "1"),
         ("GIT_NO_REPLACE_OBJECTS", "1"),
         ("GIT_TERMINAL_PROMPT", "0"),
     ]);
-    start(command, "git", "git", path, watch)
+    command
 }
 
 /// Connects through the system's `ssh`, which knows agents, jump hosts and hardware keys.
@@ -190,13 +196,48 @@ fn clean(program: &str, credentials: &Credentials) -> Command {
     command
 }
 
+/// Starts a program that talks on its standard input and output.
 fn start(
-    mut command: Command,
+    command: Command,
     tool: &'static str,
     package: &'static str,
     path: &str,
     watch: &Arc<Watch>,
 ) -> Result<Line, SourceError> {
+    let (program, stdin, reader) = spawn(command, tool, package, watch)?;
+    let complaints =
+        reader.stderr.as_ref().and_then(|stderr| stderr.as_fd().try_clone_to_owned().map(File::from).ok());
+    let writer = PatientWriter::<ChildStdin> { inner: stdin, complaints, watch: Arc::clone(watch) };
+    let mode = ConnectMode::Process;
+    let connection = Connection::new(reader, writer, Protocol::V2, path, None::<(String, _)>, mode, false);
+    Ok(Line { transport: Box::new(connection), _program: Some(program) })
+}
+
+/// Runs a program without input to its end. Returns what it wrote, and whether it succeeded; what it
+/// complained about is with `watch`.
+pub(crate) fn run(
+    command: Command,
+    tool: &'static str,
+    package: &'static str,
+    watch: &Arc<Watch>,
+) -> Result<(String, bool), SourceError> {
+    let (program, stdin, mut reader) = spawn(command, tool, package, watch)?;
+    drop(stdin);
+    let mut written = String::new();
+    reader.read_to_string(&mut written).map_err(|error| watch.explain(&error))?;
+    // Reaped when it is dropped, as its group's id is its own only until then.
+    let ended = i32::try_from(program.0.id()).ok().and_then(Pid::from_raw).and_then(|pid| {
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).ok().flatten()
+    });
+    Ok((written, ended.is_some_and(|status| status.exit_status() == Some(0))))
+}
+
+fn spawn(
+    mut command: Command,
+    tool: &'static str,
+    package: &'static str,
+    watch: &Arc<Watch>,
+) -> Result<(Program, ChildStdin, PipeReader), SourceError> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     tracing::debug!(tool, repo = %watch.repo, "starting");
     let mut child = command.spawn().map_err(|error| match error.kind() {
@@ -209,12 +250,8 @@ fn start(
         let source = io::Error::other("no pipes");
         return Err(SourceError::Io { action: "talk to", path: tool.into(), source });
     };
-    let complaints = stderr.as_fd().try_clone_to_owned().map(File::from).ok();
     let reader = PipeReader { stdout, stderr: Some(stderr), watch: Arc::clone(watch) };
-    let writer = PatientWriter::<ChildStdin> { inner: stdin, complaints, watch: Arc::clone(watch) };
-    let mode = ConnectMode::Process;
-    let connection = Connection::new(reader, writer, Protocol::V2, path, None::<(String, _)>, mode, false);
-    Ok(Line { transport: Box::new(connection), _program: Some(program) })
+    Ok((program, stdin, reader))
 }
 
 /// Connects to a git daemon.

@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -67,6 +68,21 @@ impl Watch {
         stderr.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
+    /// Like [`Watch::explain`], for work that also writes to `folder`: a disk that refuses is not the
+    /// server's fault.
+    pub(crate) fn explain_at(&self, error: &gix::Error, folder: &Path) -> SourceError {
+        match disk_refusal(error) {
+            Some(refusal) => SourceError::io("write to", folder)(refusal),
+            None => self.explain(error),
+        }
+    }
+
+    /// Returns what was heard of a program's standard error.
+    pub(crate) fn said(&self) -> String {
+        let stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        shown_bytes(stderr.trim_ascii())
+    }
+
     /// Says what went wrong, from the first cause seen, what the program said, and `error`.
     pub(crate) fn explain(&self, error: &dyn std::error::Error) -> SourceError {
         if let Some(first) = self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -84,6 +100,34 @@ impl Watch {
             },
         })
     }
+}
+
+/// Finds the refusal of a disk among the causes of an error: full, beyond the quota, read-only or
+/// failing. None of them comes from a connection.
+fn disk_refusal(error: &gix::Error) -> Option<io::Error> {
+    error.iter_errors().find_map(|mut cause| {
+        loop {
+            if let Some(error) = cause.downcast_ref::<gix::Error>() {
+                return disk_refusal(error);
+            }
+            let found = cause.downcast_ref::<io::Error>()?;
+            let failing = found.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+            if failing
+                || matches!(
+                    found.kind(),
+                    io::ErrorKind::StorageFull
+                        | io::ErrorKind::QuotaExceeded
+                        | io::ErrorKind::ReadOnlyFilesystem
+                )
+            {
+                return Some(match found.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(found.kind(), found.to_string()),
+                });
+            }
+            cause = found.get_ref()?;
+        }
+    })
 }
 
 /// Joins an error with its causes.
@@ -231,6 +275,28 @@ mod tests {
             code("", "upload-pack: not our ref e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"),
             "source/commit-missing"
         );
+    }
+
+    #[test]
+    fn a_disk_that_refuses_is_not_blamed_on_the_server() {
+        let permit = Permit::new(eeveon_core::Fence(1), tokio_util::sync::CancellationToken::new());
+        let watch = Watch::new("R".into(), permit, Limits::default());
+        let code = |error: gix::Error| watch.explain_at(&error, Path::new("/m.git")).code();
+        let wrapped =
+            |error: io::Error| gix::Error::from_error(io::Error::other(gix::Error::from_error(error)));
+        use rustix::io::Errno;
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO] {
+            assert_eq!(code(gix::Error::from_error(io::Error::from(errno))), "source/io", "{errno}");
+            assert_eq!(code(wrapped(errno.into())), "source/io", "{errno}");
+            let deep = io::Error::other(io::Error::other(io::Error::from(errno)));
+            assert_eq!(code(gix::Error::from_error(deep)), "source/io", "{errno}");
+        }
+        let full = gix::Error::from_error(io::Error::from(Errno::NOSPC));
+        let error = watch.explain_at(&full, Path::new("/m.git"));
+        assert!(error.to_string().contains("/m.git"), "{error}");
+        assert_eq!((error.retry(), error.class()), (eeveon_core::Retry::Never, eeveon_core::Class::Fault));
+        assert_eq!(code(wrapped(Errno::CONNRESET.into())), "source/unreachable");
+        assert_eq!(code(wrapped(io::Error::other("nonsense"))), "source/protocol");
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(crate) fn acquire(
     owner: &Owner,
     ttl: Duration,
     dead: Option<Fence>,
+    above: Fence,
     now: Tick,
 ) -> (Acquired, Option<Newest>) {
     if let Some(newest) = &newest
@@ -39,7 +40,7 @@ pub(crate) fn acquire(
     {
         return (Acquired::Held(holder), None);
     }
-    let fence = Fence(newest.map_or(0, |newest| newest.fence.0).saturating_add(1));
+    let fence = Fence(newest.map_or(above, |newest| newest.fence.max(above)).0.saturating_add(1));
     let granted = Newest {
         fence,
         owner: owner.clone(),
@@ -98,8 +99,9 @@ mod tests {
     #[test]
     fn where_boots_have_no_name_a_clock_that_reads_less_was_restarted() {
         let owner = Owner::this_process("test");
-        let grant =
-            |boot| acquire(None, "a", &owner, Duration::from_secs(1), None, at(boot, 5000)).1.unwrap();
+        let grant = |boot| {
+            acquire(None, "a", &owner, Duration::from_secs(1), None, Fence(0), at(boot, 5000)).1.unwrap()
+        };
         assert_eq!(grant("").holder(&at("", 4000)).unwrap().remaining_ms, 0);
         assert_eq!(grant("").holder(&at("", 5400)).unwrap().remaining_ms, 600);
         assert_eq!(

@@ -90,13 +90,15 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// measures time by a clock that never goes back, and no lease outlives a restart of the machine.
     /// A holder whose fence is `dead` counts as gone: the caller has
     /// seen that its process does not exist any more. Every grant has a higher fence than all
-    /// before of that name.
+    /// before of that name, and than `above`: the highest a target has seen. A store that was lost,
+    /// or put back from an older copy, does not know of those.
     async fn acquire(
         &self,
         name: &str,
         owner: &Owner,
         ttl: Duration,
         dead: Option<Fence>,
+        above: Fence,
     ) -> Result<Acquired, StoreError>;
 
     /// Prolongs a lease by `ttl` from now, also one whose time has run out. Returns false when it is no longer the newest of its

@@ -161,10 +161,11 @@ impl Store for MemoryStore {
         owner: &Owner,
         ttl: Duration,
         dead: Option<Fence>,
+        above: Fence,
     ) -> Result<Acquired, StoreError> {
         let mut tables = self.tables();
         let newest = tables.leases.get(name).cloned();
-        let (acquired, granted) = lease::acquire(newest, name, owner, ttl, dead, self.ticks.now());
+        let (acquired, granted) = lease::acquire(newest, name, owner, ttl, dead, above, self.ticks.now());
         if let Some(granted) = granted {
             tables.leases.insert(name.to_owned(), granted);
         }

@@ -2,7 +2,7 @@
 //! used by every store, so that they cannot differ.
 
 use eeveon_core::{
-    Actor, CommitId, DeploymentId, Entry, Outcome, Quarantining, Record, Request, Seq, Untrusted,
+    Actor, Class, CommitId, DeploymentId, Entry, Outcome, Quarantining, Record, Request, Seq, Untrusted,
     state::IllegalRecord,
 };
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,8 @@ fn close(mut summary: Summary, entry: &Entry, outcome: &Outcome) -> Consequences
             follows.settled = Some(ReleaseStatus::Failed);
             if let Some(failure) = failure
                 && *served
+                // A fault of the machine says nothing about the commit.
+                && failure.class == Class::Failed
                 && quarantine.own_when_reverted
             {
                 let commit = &deployment.release.revision.commit;

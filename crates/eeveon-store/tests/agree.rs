@@ -23,7 +23,7 @@ enum Ask {
     ReserveRelease { project: bool, above: u64 },
     Append { deployment: u64, seq: Option<u64>, record: Record, power: bool, lease: Option<Lease> },
     Pin { project: bool, release: u64, pinned: bool },
-    Acquire { name: bool, ttl: u64, dead: Option<u64> },
+    Acquire { name: bool, ttl: u64, dead: Option<u64>, above: u64 },
     Renew { lease: Lease, ttl: u64 },
     Release { lease: Lease },
     Pass { ms: u64 },
@@ -81,8 +81,8 @@ fn asks() -> impl Strategy<Value = Ask> {
             .prop_map(|(deployment, seq, record, power, lease)| Ask::Append { deployment, seq, record, power, lease }),
         1 => (yes_or_no(), 1..5_u64, yes_or_no())
             .prop_map(|(project, release, pinned)| Ask::Pin { project, release, pinned }),
-        3 => (yes_or_no(), 0..100_u64, prop::option::weighted(0.3, 0..4_u64))
-            .prop_map(|(name, ttl, dead)| Ask::Acquire { name, ttl, dead }),
+        3 => (yes_or_no(), 0..100_u64, prop::option::weighted(0.3, 0..4_u64), 0..6_u64)
+            .prop_map(|(name, ttl, dead, above)| Ask::Acquire { name, ttl, dead, above }),
         1 => (leases(), 0..100_u64).prop_map(|(lease, ttl)| Ask::Renew { lease, ttl }),
         1 => leases().prop_map(|lease| Ask::Release { lease }),
         1 => (0..100_u64).prop_map(|ms| Ask::Pass { ms }),
@@ -128,9 +128,10 @@ async fn run(store: &dyn Store, ask: &Ask) -> String {
         Ask::Pin { project, release, pinned } => {
             answer(store.pin(&named(project), ReleaseNumber(*release), *pinned).await)
         }
-        Ask::Acquire { name, ttl, dead } => {
+        Ask::Acquire { name, ttl, dead, above } => {
             let ttl = Duration::from_millis(*ttl);
-            match store.acquire(shop_or_blog(*name), &owner("one"), ttl, dead.map(Fence)).await {
+            match store.acquire(shop_or_blog(*name), &owner("one"), ttl, dead.map(Fence), Fence(*above)).await
+            {
                 Ok(Acquired::Held(holder)) => format!("{:?}", undated(holder)),
                 other => answer(other),
             }

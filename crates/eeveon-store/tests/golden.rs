@@ -23,8 +23,10 @@ async fn write(path: &Path) {
     let store = SqliteStore::open_with(&draft, Arc::new(ManualTicks::default())).await.unwrap();
     fill(&store).await;
     store.reserve_release(&project("shop"), ReleaseNumber(2)).await.unwrap();
-    let acquired =
-        store.acquire("project/blog", &owner("golden"), Duration::from_secs(30), None).await.unwrap();
+    let acquired = store
+        .acquire("project/blog", &owner("golden"), Duration::from_secs(30), None, Fence(0))
+        .await
+        .unwrap();
     assert!(matches!(acquired, Acquired::Granted(_)));
     // Moves everything from the log into the file.
     store.vacuum().await.unwrap();
@@ -85,7 +87,7 @@ async fn every_schema_is_read() {
         assert_eq!(store.reserve_deployment().await.unwrap().0, 5);
         assert_eq!(store.reserve_release(&project("shop"), ReleaseNumber(0)).await.unwrap().0, 4);
         let (ttl, dead) = (Duration::from_secs(30), Some(Fence(1)));
-        let acquired = store.acquire("project/blog", &owner("new"), ttl, dead).await.unwrap();
+        let acquired = store.acquire("project/blog", &owner("new"), ttl, dead, Fence(0)).await.unwrap();
         assert!(matches!(acquired, Acquired::Granted(lease) if lease.fence.0 == 2));
     }
 }

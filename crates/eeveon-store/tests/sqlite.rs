@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use eeveon_core::{DeploymentId, Diagnose, Durability, Journal, JournalError, Record, Seq};
+use eeveon_core::{DeploymentId, Diagnose, Durability, Fence, Journal, JournalError, Record, Seq};
 use eeveon_store::{
     Acquired, DeploymentFilter, FencedJournal, Lease, Owner, SCHEMA_VERSION, SqliteStore, Store, StoreError,
 };
@@ -319,7 +319,10 @@ async fn a_journal_under_a_lost_lease_is_taken_over() {
     let Place { folder: _folder, path } = place();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).await.unwrap());
     let owner = Owner::this_process("test");
-    let take = async |dead| match store.acquire("project/shop", &owner, Duration::from_secs(60), dead).await {
+    let take = async |dead| match store
+        .acquire("project/shop", &owner, Duration::from_secs(60), dead, Fence(0))
+        .await
+    {
         Ok(Acquired::Granted(lease)) => lease,
         other => panic!("{other:?}"),
     };

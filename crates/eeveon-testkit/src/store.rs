@@ -50,6 +50,7 @@ pub async fn run_all<S: Subject>(make: impl AsyncFn() -> S) {
     a_lease_ends_with_its_time(&make().await).await;
     a_lease_can_be_prolonged_until_it_is_taken(&make().await).await;
     a_lease_ends_with_its_holder(&make().await).await;
+    a_fence_is_higher_than_any_seen(&make().await).await;
     a_lease_ends_with_the_machine(&make().await).await;
     of_many_who_ask_for_a_lease_one_gets_it(&make().await).await;
     deployments_are_summed_up(&make().await).await;

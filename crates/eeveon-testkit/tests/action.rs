@@ -220,7 +220,7 @@ fn live(number: u64) -> Live {
 }
 
 fn placed(release: &Release) -> Placed {
-    Placed { endpoint: live(release.number.0).endpoint, files: FILES, bytes: 30, written: FILES }
+    Placed { endpoint: live(release.number.0).endpoint, files: FILES, bytes: 30, written: FILES, extra: 0 }
 }
 
 #[async_trait]

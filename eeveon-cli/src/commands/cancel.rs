@@ -19,7 +19,7 @@ use crate::{
 ///
 /// A running one is asked to stop and followed to its end; one that waits for a person is taken
 /// back here.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy cancel 42 --reason 'wrong branch'")]
 pub struct Cancel {
     /// The deployment's id
@@ -56,13 +56,13 @@ impl Cancel {
             }
         }
         if view::deployment(app, id).await?.outcome.is_none() {
-            let held = lease::hold(app, &site.name, Wait::No).await?;
+            let held = lease::hold(app, &site.name, site.seen(), Wait::No).await?;
             let feed = Feed::default();
             let follower = render::watch(app.ui, &feed);
             let engine = site.engine(app, &held, &feed);
             let result = engine.cancel(id, app.actor(), self.reason, &held.session).await;
             follower.finish().await;
-            held.give_back().await?;
+            held.give_back().await;
             deploying::ended(app, id, result.map(|_| ())).await?;
         }
         let deployment = view::deployment(app, id).await?;

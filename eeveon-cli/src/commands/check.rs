@@ -9,14 +9,14 @@ use crate::{
     compose::Site,
     deploying,
     render::{Line, count},
-    view,
+    situation, view,
 };
 
 /// Look for anything that is not as it should be.
 ///
 /// Looks at the home, the store, the clock, the tools, and for each project at its file, source and
 /// target, and whether what is live was changed by hand. Changes nothing.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy check shop")]
 pub struct Check {
     /// The project [default: all]
@@ -156,7 +156,7 @@ async fn store(app: &App) -> Finding {
 }
 
 async fn clock(app: &App) -> Result<Finding, CliError> {
-    Ok(match deploying::clock_behind(app).await? {
+    Ok(match situation::clock_behind(app).await? {
         None => Finding::fine("clock", "not behind anything recorded"),
         Some(seconds) => Finding {
             code: Some("cli/clock-behind".to_owned()),
@@ -226,7 +226,7 @@ async fn target(app: &App, site: &Site) -> Finding {
 async fn live(site: &Site) -> Finding {
     let live = match site.live().await {
         Ok(Some(live)) => live,
-        Ok(None) => return Finding::fine("live", "nothing yet"),
+        Ok(None) => return nothing_live(site).await,
         Err(error) => return Finding::failed("live", &error),
     };
     match site.host.compare(live.release).await {
@@ -250,12 +250,30 @@ async fn live(site: &Site) -> Finding {
                     Class::Failed,
                     format!("release {} was changed by hand: {}{more}", live.release, some.join(", ")),
                     format!(
-                        "commit the change to the repository, then `ee-deploy deploy {}`; keep data in shared folders",
+                        "commit the change if it is wanted, then `ee-deploy deploy {} --again`; data belongs into shared folders",
                         site.name
                     ),
                 )
             }
         }
         Err(error) => Finding::failed("live", error.diagnosis()),
+    }
+}
+
+/// Nothing serves: because nothing was deployed yet, or because what served is gone.
+async fn nothing_live(site: &Site) -> Finding {
+    let link_is_there = site.host.current_path().symlink_metadata().is_ok();
+    let releases = site.present().await.unwrap_or_default();
+    match link_is_there || releases.iter().any(|it| it.usable) {
+        false => Finding::fine("live", "nothing yet"),
+        true => Finding {
+            code: Some("host/release-missing".to_owned()),
+            ..Finding::bad(
+                "live",
+                Class::Failed,
+                format!("{} leads to no release, though there were some", site.host.current_path().display()),
+                format!("`ee-deploy deploy {0} --again`, or `ee-deploy rollback {0} RELEASE`", site.name),
+            )
+        },
     }
 }

@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::{CliError, Exit, render::Ui};
 
 /// Print a script that completes commands in a shell.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy completions bash > /etc/bash_completion.d/ee-deploy")]
 pub struct Completions {
     /// The shell

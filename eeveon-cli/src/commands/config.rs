@@ -6,7 +6,6 @@ use crate::{
     App, CliError, Exit,
     config::{self, KEYS},
     home::{Replace, write_new},
-    lease::{self, Wait},
     render::Line,
 };
 
@@ -14,7 +13,7 @@ use crate::{
 ///
 /// Without KEY, everything in force is listed. A changed file keeps its comments and is written
 /// only when it is valid; the next deploy uses it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy config shop deploy.keep 10")]
 pub struct Config {
     /// The project
@@ -62,8 +61,8 @@ impl Config {
             }
             return Ok(Exit::Done);
         }
-        // Two changes at once, or a change under a running deployment, would be a surprise.
-        let held = lease::hold(app, &name, Wait::DEFAULT).await?;
+        // A running deployment works by its plan; only two changes at once must not meet.
+        let _alone = app.home.lock_projects()?;
         let text = std::fs::read_to_string(&file).map_err(|error| CliError::io("read", &file, error))?;
         let changed = match &self.value {
             Some(value) => config::set(&text, &file, &name, key, value)?,
@@ -73,7 +72,6 @@ impl Config {
             write_new(&file, changed.as_bytes(), Replace::Always)
                 .map_err(|error| CliError::io("write", &file, error))?;
         }
-        held.give_back().await?;
         let value = config::get(&config::load(&file, &name)?, key)?;
         app.ui.note(Line::new(format!("{key} = {value}; the next deploy of {name} uses it")));
         Ok(Exit::Done)

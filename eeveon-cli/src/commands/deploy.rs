@@ -13,7 +13,7 @@ use crate::{
 /// Deploy the newest commit, or a given one.
 ///
 /// Returns only with the final verdict; the exit code tells which it was.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy deploy shop --rev v1.4.2 --reason 'hotfix'")]
 pub struct Deploy {
     /// The project
@@ -34,6 +34,9 @@ pub struct Deploy {
     /// Deploy even a commit that is older than the live one
     #[arg(long)]
     allow_older: bool,
+    /// Make a new release even if nothing is new, for instance after a change by hand
+    #[arg(long)]
+    again: bool,
     /// End with exit code 14 when nothing is new
     #[arg(long)]
     fail_if_unchanged: bool,
@@ -47,6 +50,7 @@ impl Deploy {
             rev: self.rev,
             reason: self.reason,
             allow_older: self.allow_older,
+            again: self.again,
             wait: if self.no_wait { Wait::No } else { Wait::DEFAULT },
         };
         let ending = deploying::deploy(app, &site, &wish).await?;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// List deployments, newest first.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy history shop -n 5")]
 pub struct History {
     /// The project

@@ -19,7 +19,7 @@ use crate::{
 /// Add a project.
 ///
 /// Writes its file, with every key explained; nothing is deployed yet.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Example: ee-deploy init --repo git@example.org:acme/shop.git --name shop --path /var/www/shop"
 )]
@@ -92,7 +92,7 @@ impl Init {
         let new = NewProject {
             repo: absolute_repo(&self.repo)?,
             branch: self.branch,
-            dir: self.dir,
+            dir: self.dir.trim_matches('/').to_owned(),
             path: self.path,
             strategy: self.strategy,
             interval: self.interval,
@@ -144,7 +144,14 @@ pub(crate) fn absolute_repo(text: &str) -> Result<String, CliError> {
 pub(crate) fn taken(app: &App, name: &ProjectName) -> CliError {
     let what = config::load(&app.home.project_file(name), name).map_or_else(
         |_| "something this version cannot read".to_owned(),
-        |config| format!("{} of {}", config.source.branch, config.source.repo),
+        |config| {
+            let folder = match config.source.dir.as_str() {
+                "" => String::new(),
+                dir => format!("folder {dir} of "),
+            };
+            let (source, path) = (config.source, config.deploy.path);
+            format!("{folder}branch {} of {} to {path}", source.branch, source.repo)
+        },
     );
     CliError::NameTaken { name: name.clone(), what }
 }
@@ -203,22 +210,19 @@ impl NewProject {
             config::new_file(&given)
         };
         // Everything else is checked before the repository is asked.
-        let probe = config::parse(&text(self.branch.as_deref().unwrap_or("main")), &file, name)?;
-        let mut settings = source_config(app, &probe, resolve_token(&probe.source.token)?)?;
+        let checked = config::parse(&text(self.branch.as_deref().unwrap_or("main")), &file, name)?;
+        let mut settings = source_config(app, &checked, resolve_token(&checked.source.token)?)?;
         settings.url = RepoUrl::parse(&self.repo)?;
-        let folder = app.home.mirror(name);
-        let is_new = !folder.exists();
-        let mirror = Mirror::open(&folder, settings)?;
-        let branch = match branch_of(app, &mirror, self.branch.clone()).await {
-            Ok(branch) => branch,
-            Err(error) => {
-                if is_new {
-                    // Nothing was added: nothing stays. A leftover would be no more than a cache.
-                    let _best_effort = std::fs::remove_dir_all(&folder);
-                }
-                return Err(error);
-            }
+        // A mirror of its own for this one question: whatever happens, nothing was added before the
+        // project's file is there.
+        let probe = app.home.probe();
+        let branch = match Mirror::open(&probe, settings) {
+            Ok(mirror) => branch_of(app, &mirror, self.branch.clone()).await,
+            Err(error) => Err(error.into()),
         };
+        // A leftover is swept by the next command.
+        let _best_effort = std::fs::remove_dir_all(&probe);
+        let branch = branch?;
         let text = text(&branch);
         config::parse(&text, &file, name)?;
         match write_new(&file, text.as_bytes(), Replace::Never) {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// List the projects.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy list --json")]
 pub struct List {}
 

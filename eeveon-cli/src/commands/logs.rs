@@ -14,7 +14,7 @@ use crate::{App, CliError, Exit, app::Subject, render::Line, view};
 /// Show the output of steps.
 ///
 /// For a project: of its newest deployment that printed anything.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy logs shop -f")]
 pub struct Logs {
     /// A project, or a deployment's id [default: the newest deployment of all]

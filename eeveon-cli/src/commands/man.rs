@@ -5,7 +5,7 @@ use clap::Args;
 use crate::{CliError, Exit, render::Ui};
 
 /// Print the manual page.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy man > /usr/local/share/man/man1/ee-deploy.1")]
 pub struct Man {}
 

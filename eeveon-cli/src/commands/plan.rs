@@ -17,12 +17,13 @@ use crate::{
     deploying, gates,
     lease::{self, Wait},
     render::{Line, count, does_something, duration, label, size},
+    situation,
 };
 
 /// Show what a deploy would do, and change nothing.
 ///
 /// Fetches the commit into EEveon's own mirror to look at it; the target is only read.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy plan shop --rev v1.4.2")]
 pub struct Plan {
     /// The project
@@ -85,9 +86,9 @@ impl Plan {
         let commit =
             site.source()?.resolve(&site.want(self.rev.as_deref()), &deploying::looking(app)).await?;
         // The mirror is fetched into, and only one process at a time may do that.
-        let held = lease::hold(app, &site.name, Wait::DEFAULT).await?;
+        let held = lease::hold(app, &site.name, site.seen(), Wait::No).await?;
         let document = document(app, &site, &commit, &held).await;
-        held.give_back().await?;
+        held.give_back().await;
         let document = document?;
         match app.ui.json {
             true => app.ui.json(&document)?,
@@ -103,12 +104,12 @@ async fn document(
     commit: &CommitId,
     held: &lease::Held,
 ) -> Result<Document, CliError> {
-    let situation = deploying::survey(app, site).await?;
+    let situation = situation::survey(app, site).await?;
     let revision = deploying::fetch(app, site, commit, &situation, held).await?;
     let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
     let number = ReleaseNumber(situation.known.first().map_or(0, |it| it.number().0).saturating_add(1));
     let release = Release { project: site.name.clone(), number, revision: revision.clone() };
-    let order = deploying::order_facts(site, &permit, &revision.commit, &situation, false).await?;
+    let order = situation::order_facts(site, &permit, &revision.commit, &situation, false).await?;
     let plan = deploying::plan_deploy(site, &situation, &release, order);
     let estimate = site.host.estimate(&permit, &release).await?;
     let commits = match situation.live_commit() {

@@ -16,7 +16,7 @@ use crate::{
 ///
 /// Without COMMIT, lists the commits put aside. No trigger deploys such a commit until a later one
 /// that contains it is deployed, or a person lifts it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy quarantine shop 1a2b3c4d --lift")]
 pub struct Quarantine {
     /// The project

@@ -9,15 +9,14 @@ use serde::Serialize;
 use crate::{
     App, CliError, Exit,
     compose::Site,
-    deploying,
     render::{Line, Table, age, size},
-    view,
+    situation, view,
 };
 
 /// List the releases that are kept.
 ///
 /// What is listed was found on the target; the store adds what it knows of each.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy releases shop --pin 12")]
 pub struct Releases {
     /// The project
@@ -59,7 +58,7 @@ impl Releases {
                 ));
             }
         }
-        let situation = deploying::survey(app, &site).await?;
+        let situation = situation::survey(app, &site).await?;
         let live = situation.live.as_ref().map(|live| live.release);
         let rows: Vec<Row> = situation
             .present

@@ -1,14 +1,15 @@
 //! `remove`: a project is forgotten, and what it deployed with it if that is wanted.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use clap::Args;
-use eeveon_core::{Permit, ProjectName};
+use eeveon_core::{Fence, Permit, ProjectName};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     App, CliError, Exit,
     compose::Site,
+    deploying,
     lease::{self, Wait},
     render::Line,
     settling,
@@ -18,7 +19,7 @@ use crate::{
 ///
 /// Its file and its mirror go; what is deployed stays and keeps serving, and so does the history.
 /// With --purge what EEveon made at the project's path goes too, except shared files.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy remove shop --purge --yes")]
 pub struct Remove {
     /// The project
@@ -42,13 +43,16 @@ impl Remove {
                 false => "its file and its mirror; what it deployed stays",
             };
             app.ui.err(Line::default().dim("  goes  ").plain(what));
-            app.ui.confirm(&format!("remove {name}?"))?;
+            app.ui.confirm(&format!("remove {name}?"), &app.interrupted).await?;
         }
-        let held = lease::hold(app, &name, Wait::DEFAULT).await?;
+        let held = lease::hold(app, &name, Fence(0), Wait::DEFAULT).await?;
         let removed = self.remove(app, &name, &held).await;
-        held.give_back().await?;
+        held.give_back().await;
         let kept = removed?;
-        app.ui.out(Line::default().plain("removed ").strong(name.as_str()))?;
+        match app.ui.json {
+            true => app.ui.json(&serde_json::json!({ "project": name, "removed": true, "kept": kept }))?,
+            false => app.ui.out(Line::default().plain("removed ").strong(name.as_str()))?,
+        }
         if let Some(kept) = kept {
             app.ui.note(Line::default().dim("  kept  ").plain(kept));
         }
@@ -66,6 +70,8 @@ impl Remove {
         match Site::open(app, name).await {
             Ok(site) => {
                 settling::settle_held(app, &site, held).await?;
+                // What is half way must not be left to a project that no longer is.
+                deploying::refuse_if_waiting(app, &site).await?;
                 kept = Some(site.config.deploy.path.clone());
                 if self.purge {
                     let permit = Permit::new(held.session.fence(), CancellationToken::new());
@@ -78,17 +84,31 @@ impl Remove {
             Err(error) if self.purge => return Err(error),
             Err(error) => app.ui.warn(format!("{error}; only the project is forgotten")),
         }
-        let mirror = app.home.mirror(name);
-        match fs::remove_dir_all(&mirror) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(CliError::io("remove", &mirror, error));
-            }
-            _ => {}
-        }
-        let file = app.home.project_file(name);
-        fs::remove_file(&file)
-            .and_then(|()| fs::File::open(app.home.projects())?.sync_all())
-            .map_err(|error| CliError::io("remove", &file, error))?;
+        forget(app, name)?;
         Ok(kept)
     }
+}
+
+/// Removes a project's mirror and then its file. The mirror goes out of the way in one step, so that
+/// no death leaves half of one.
+pub(crate) fn forget(app: &App, name: &ProjectName) -> Result<(), CliError> {
+    let (mirror, aside) = (app.home.mirror(name), app.home.aside(name));
+    let remove = |folder: &Path| match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(CliError::io("remove", folder, error))
+        }
+        _ => Ok(()),
+    };
+    // An earlier attempt may have died right here.
+    remove(&aside)?;
+    match fs::rename(&mirror, &aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(CliError::io("move", &mirror, error));
+        }
+        _ => remove(&aside)?,
+    }
+    let file = app.home.project_file(name);
+    fs::remove_file(&file)
+        .and_then(|()| fs::File::open(app.home.projects())?.sync_all())
+        .map_err(|error| CliError::io("remove", &file, error))
 }

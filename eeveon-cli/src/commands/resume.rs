@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Go on with a deployment that waits for a person.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy resume 42 --reason 'disk was full, is free again'")]
 pub struct Resume {
     /// The deployment's id
@@ -21,6 +21,9 @@ pub struct Resume {
     /// What was done about it, for the history
     #[arg(long)]
     reason: Option<String>,
+    /// Leave out the step it waits at, which was to be taken back: you saw to it by hand
+    #[arg(long)]
+    skip: bool,
 }
 
 impl Resume {
@@ -33,14 +36,17 @@ impl Resume {
             return Err(CliError::usage(text, "`ee-deploy deploy` starts a new one"));
         }
         let site = Site::concerned(app, &deployment.release.project).await?;
-        let held = lease::hold(app, &site.name, Wait::No).await?;
+        let held = lease::hold(app, &site.name, site.seen(), Wait::No).await?;
         held.works_on(id);
         let feed = Feed::default();
         let follower = render::watch(app.ui, &feed);
         let engine = site.engine(app, &held, &feed);
-        let result = engine.unpark(id, app.actor(), self.reason, &held.session).await;
+        let result = match self.skip {
+            true => engine.skip(id, app.actor(), self.reason, &held.session).await,
+            false => engine.unpark(id, app.actor(), self.reason, &held.session).await,
+        };
         follower.finish().await;
-        held.give_back().await?;
+        held.give_back().await;
         let ending = deploying::ended(app, id, result.map(|_| ())).await?;
         reporting::report(app, &site, ending).await
     }

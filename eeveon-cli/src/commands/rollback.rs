@@ -9,17 +9,19 @@ use eeveon_store::ReleaseStatus;
 use crate::{
     App, CliError, Exit,
     compose::Site,
-    deploying::{self, Situation},
+    deploying,
     lease::{self, Wait},
     render::Line,
-    reporting, settling, view,
+    reporting, settling,
+    situation::{self, Situation},
+    view,
 };
 
 /// Go back to an earlier release.
 ///
 /// Without VERSION, to the one that served before the live one. Asks first; what it leaves is put
 /// aside, so that no trigger deploys it again.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy rollback shop 12 --reason 'checkout broken' --yes")]
 pub struct Rollback {
     /// The project
@@ -45,16 +47,16 @@ impl Rollback {
             return Err(CliError::usage("a rollback that nobody can be asked about needs a reason", hint));
         }
         // Chosen once to ask, and again under the lease: the world may have changed in between.
-        let situation = deploying::survey(app, &site).await?;
+        let situation = situation::survey(app, &site).await?;
         let number = choose(&situation, self.to.as_deref())?;
         if !self.yes {
-            self.ask(app, &site, &situation, number)?;
+            self.ask(app, &site, &situation, number).await?;
         }
-        let held = lease::hold(app, &site.name, Wait::DEFAULT).await?;
+        let held = lease::hold(app, &site.name, site.seen(), Wait::DEFAULT).await?;
         let ending = async {
             settling::settle_held(app, &site, &held).await?;
             deploying::refuse_if_waiting(app, &site).await?;
-            let situation = deploying::survey(app, &site).await?;
+            let situation = situation::survey(app, &site).await?;
             let again = choose(&situation, self.to.as_deref())?;
             if again != number {
                 let message =
@@ -67,11 +69,11 @@ impl Rollback {
             deploying::roll_back(app, &site, &held, to, self.reason.clone()).await
         }
         .await;
-        held.give_back().await?;
+        held.give_back().await;
         reporting::report(app, &site, ending?).await
     }
 
-    fn ask(
+    async fn ask(
         &self,
         app: &App,
         site: &Site,
@@ -102,7 +104,7 @@ impl Rollback {
                     .plain("the commit that is left is put aside until a later one is deployed"),
             );
         }
-        app.ui.confirm(&format!("roll {} back?", site.name))
+        app.ui.confirm(&format!("roll {} back?", site.name), &app.interrupted).await
     }
 }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use crate::{App, CliError, Exit, compose::Site, render::Line, view};
 
 /// Show a project.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy show shop")]
 pub struct Show {
     /// The project

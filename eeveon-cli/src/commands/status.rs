@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Show what is live, what runs and what waits.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy status --json")]
 pub struct Status {
     /// The project [default: all]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use eeveon_core::ProjectName;
+use eeveon_source::RepoUrl;
 
 use crate::{
     App, CliError, Exit,
@@ -20,7 +21,7 @@ use crate::{
 ///
 /// Adds the project if it is not there yet (its name comes from the repository and the folder) and
 /// deploys its newest commit. Uncommitted changes are not deployed.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy up https://github.com/acme/site.git --dir public --once")]
 pub struct Up {
     /// The repository: https, ssh, git@host:path, or a local path [default: the one you stand in]
@@ -51,9 +52,10 @@ impl Up {
             return Err(CliError::usage("watching a repository is not part of this version", "add --once"));
         }
         let repo = self.repository(app).await?;
+        let dir = self.dir.trim_matches('/').to_owned();
         let name = match &self.name {
             Some(name) => ProjectName::new(name.as_str())?,
-            None => name_for(&repo, &self.dir)?,
+            None => name_for(&repo, &dir)?,
         };
         let file = app.home.project_file(&name);
         let is_new = !file.exists();
@@ -61,7 +63,7 @@ impl Up {
             let new = NewProject {
                 repo,
                 branch: self.branch,
-                dir: self.dir.clone(),
+                dir,
                 path: self.path,
                 strategy: "symlink".to_owned(),
                 interval: None,
@@ -71,8 +73,8 @@ impl Up {
             app.ui.note(Line::default().dim("  new   ").plain(format!("project {name}: {}", file.display())));
         } else {
             let config = config::load(&file, &name)?;
-            let same = config.source.repo == repo
-                && config.source.dir == self.dir
+            let same = RepoUrl::parse(&config.source.repo)?.same_place(&RepoUrl::parse(&repo)?)
+                && config.source.dir.trim_matches('/') == dir
                 && self.branch.as_ref().is_none_or(|branch| *branch == config.source.branch)
                 && self.path.as_ref().is_none_or(|path| path == Path::new(&config.deploy.path));
             if !same {
@@ -80,8 +82,13 @@ impl Up {
             }
         }
         let site = Site::concerned(app, &name).await?;
-        let wish = Wish { rev: None, reason: None, allow_older: false, wait: Wait::DEFAULT };
-        let ending = deploying::deploy(app, &site, &wish).await?;
+        let wish = Wish { rev: None, reason: None, allow_older: false, again: false, wait: Wait::DEFAULT };
+        let ending = deploying::deploy(app, &site, &wish).await;
+        if is_new && !matches!(ending, Ok(Ending::Parked(_))) && !ending.as_ref().is_ok_and(is_live) {
+            // Nothing was deployed: the next try begins anew, perhaps with other arguments.
+            super::remove::forget(app, &name)?;
+        }
+        let ending = ending?;
         let succeeded = ending.exit() == Exit::Done && !matches!(ending, Ending::Unchanged(_));
         let exit = reporting::report(app, &site, ending).await?;
         if succeeded {
@@ -119,6 +126,10 @@ impl Up {
         }
         absolute_repo(&found.root.to_string_lossy())
     }
+}
+
+fn is_live(ending: &Ending) -> bool {
+    ending.exit() == Exit::Done
 }
 
 fn suggest(app: &App, name: &ProjectName) {

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use clap::Args;
-use eeveon_core::{Deployer as _, DeploymentId, Permit, Removal};
+use eeveon_core::{Deployer as _, DeploymentId, Fence, Permit, Removal};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -13,14 +13,14 @@ use crate::{
     deploying,
     lease::{self, Wait},
     render::{Line, count, size},
-    settling,
+    settling, situation,
 };
 
 /// Give back disk space that is no longer needed.
 ///
 /// Removes releases that retention lets go, leftovers of processes that died, objects no release
 /// needs, output of steps of old deployments, and compacts the store. Projects in use are left out.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy vacuum")]
 pub struct Vacuum {}
 
@@ -32,6 +32,7 @@ struct Freed {
     releases: u64,
     logs: u64,
     store_bytes: u64,
+    mirror_bytes: u64,
     /// Projects that could not be looked after, and why.
     left_out: Vec<(String, String)>,
 }
@@ -42,7 +43,10 @@ impl Vacuum {
         let mut freed = Freed::default();
         for project in app.home.project_names()? {
             match vacuum_project(app, &project).await {
-                Ok(releases) => freed.releases += releases,
+                Ok((releases, bytes)) => {
+                    freed.releases += releases;
+                    freed.mirror_bytes += bytes;
+                }
                 Err(error) => freed.left_out.push((project.to_string(), error.to_string())),
             }
         }
@@ -56,36 +60,38 @@ impl Vacuum {
         } else {
             let (releases, logs) = (count(freed.releases, "release"), count(freed.logs, "log folder"));
             app.ui.out(Line::new(format!(
-                "removed {releases} and {logs}; the store gave back {}",
-                size(freed.store_bytes)
+                "removed {releases} and {logs}; store and mirrors gave back {}",
+                size(freed.store_bytes.saturating_add(freed.mirror_bytes))
             )))?;
         }
-        Ok(Exit::Done)
+        // Not everything was done, and a script should know.
+        Ok(if freed.left_out.is_empty() { Exit::Done } else { Exit::Failed })
     }
 }
 
-async fn vacuum_project(app: &App, project: &eeveon_core::ProjectName) -> Result<u64, CliError> {
-    let held = lease::hold(app, project, Wait::No).await?;
+/// Returns how many releases went, and how many bytes the mirror gave back.
+async fn vacuum_project(app: &App, project: &eeveon_core::ProjectName) -> Result<(u64, u64), CliError> {
+    let held = lease::hold(app, project, Fence(0), Wait::No).await?;
     let removed = async {
         let site = Site::open(app, project).await?;
         settling::settle_held(app, &site, &held).await?;
         if !Path::new(&site.config.deploy.path).exists() {
-            return Ok(0);
+            return Ok((0, 0));
         }
         // A deployment that waits for a person may need any release to go back to.
         deploying::refuse_if_waiting(app, &site).await?;
-        let situation = deploying::survey(app, &site).await?;
+        let situation = situation::survey(app, &site).await?;
         let permit = Permit::new(held.session.fence(), CancellationToken::new());
-        let outworn = deploying::outworn(&site, &situation, None);
+        let outworn = situation::outworn(&site, &situation, None);
         for release in &outworn {
             site.host.remove(&permit, &site.target, *release, Removal::Discard).await?;
         }
         let present: Vec<_> = site.present().await?.into_iter().map(|it| it.release).collect();
         site.mirror.keep_only(&present)?;
-        Ok(outworn.len() as u64)
+        Ok((outworn.len() as u64, site.mirror.compact(&permit).await?))
     }
     .await;
-    held.give_back().await?;
+    held.give_back().await;
     removed
 }
 

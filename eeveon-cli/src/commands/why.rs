@@ -12,7 +12,7 @@ use crate::{
     deploying, gates,
     lease::{self, Wait},
     render::{Line, age},
-    reporting,
+    reporting, situation,
     view::{self, DeploymentRow},
 };
 
@@ -20,7 +20,7 @@ use crate::{
 ///
 /// For a project: every gate before its newest commit and the gate's state. For a deployment: what
 /// failed, why, the last output, and what serves now.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy why 42")]
 pub struct Why {
     /// A project, or a deployment's id (#12 is always a deployment)
@@ -49,7 +49,7 @@ async fn why_project(app: &App, name: &ProjectName) -> Result<Exit, CliError> {
     let site = Site::concerned(app, name).await?;
     let commit = site.source()?.resolve(&site.want(None), &deploying::looking(app)).await?;
     // While another process works on the project, that is the answer; the mirror is its.
-    let held = match lease::hold(app, name, Wait::No).await {
+    let held = match lease::hold(app, name, site.seen(), Wait::No).await {
         Ok(held) => held,
         Err(CliError::Busy { holder, .. }) => {
             let busy = eeveon_rollback::GateState { name: "lease".to_owned(), open: false, why: holder };
@@ -58,17 +58,17 @@ async fn why_project(app: &App, name: &ProjectName) -> Result<Exit, CliError> {
         Err(error) => return Err(error),
     };
     let states = async {
-        let situation = deploying::survey(app, &site).await?;
+        let situation = situation::survey(app, &site).await?;
         let revision = deploying::fetch(app, &site, &commit, &situation, &held).await?;
         let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
-        let order = deploying::order_facts(&site, &permit, &revision.commit, &situation, false).await?;
+        let order = situation::order_facts(&site, &permit, &revision.commit, &situation, false).await?;
         let number = ReleaseNumber(situation.known.first().map_or(0, |it| it.number().0).saturating_add(1));
         let release = Release { project: name.clone(), number, revision };
         let plan = deploying::plan_deploy(&site, &situation, &release, order);
         gates::states(app, &site, &situation, &permit, &release, &plan).await
     }
     .await;
-    held.give_back().await?;
+    held.give_back().await;
     show(app, name, &states?)
 }
 

@@ -41,7 +41,11 @@ pub(crate) fn describe_step(step: &StepSpec, output: &Value) -> String {
                     written if written == placed.files => "all new".to_owned(),
                     written => format!("{written} new"),
                 };
-                format!("{}, {}, {new}", count(placed.files, "file"), size(placed.bytes))
+                let extra = match placed.extra {
+                    0 => String::new(),
+                    extra => format!("; {} not part of it left alone", count(extra, "path")),
+                };
+                format!("{}, {}, {new}{extra}", count(placed.files, "file"), size(placed.bytes))
             },
         ),
         "deploy.remove" => serde_json::from_value::<Removed>(output.clone()).map_or_else(

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::ValueEnum;
 use eeveon_core::untrusted::printable;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::json;
 use crate::CliError;
@@ -203,14 +204,23 @@ impl Ui {
     /// # Errors
     ///
     /// `cli/no-terminal` when nobody can be asked, `cli/declined` when the answer is not yes.
-    pub fn confirm(&self, question: &str) -> Result<(), CliError> {
+    pub async fn confirm(&self, question: &str, interrupted: &CancellationToken) -> Result<(), CliError> {
         if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(CliError::NoTerminal);
         }
         let prompt = Line::default().strong(question).plain(" [y/N] ").render(self.color_err);
-        let mut answer = String::new();
-        let asked = write!(io::stderr().lock(), "{prompt}").and_then(|()| io::stderr().flush());
-        asked.and_then(|()| io::stdin().read_line(&mut answer)).map_err(CliError::Output)?;
+        write!(io::stderr().lock(), "{prompt}")
+            .and_then(|()| io::stderr().flush())
+            .map_err(CliError::Output)?;
+        // Nothing can end this read but an answer; the process does not wait for it.
+        let answer = tokio::task::spawn_blocking(|| {
+            let mut answer = String::new();
+            io::stdin().read_line(&mut answer).map(|_| answer)
+        });
+        let answer = tokio::select! {
+            answer = answer => answer.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(CliError::Output)?,
+            () = interrupted.cancelled() => return Err(CliError::Declined),
+        };
         match answer.trim().to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),
             _ => Err(CliError::Declined),

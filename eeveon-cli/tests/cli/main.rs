@@ -18,3 +18,4 @@ mod pages;
 mod sandbox;
 mod servers;
 mod story;
+mod ways_out;

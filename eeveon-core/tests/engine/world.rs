@@ -217,7 +217,7 @@ impl World {
 
 fn placed(target: &Target, release: &Release) -> Placed {
     let endpoint = Endpoint(format!("/{}/{}", target.name, release.number));
-    Placed { endpoint, files: 1, bytes: 10, written: 1 }
+    Placed { endpoint, files: 1, bytes: 10, written: 1, extra: 0 }
 }
 
 #[async_trait]

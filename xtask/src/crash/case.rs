@@ -1,13 +1,13 @@
 //! One blow, and what comes of it.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use nix::errno::Errno;
 
 use super::{
     calls::{Call, Class},
-    oracle::{Expected, Violation, complaint, judge},
+    oracle::{Expected, Row, Violation, complaint, judge},
     scenario::{REMOVE, Scenario},
     tracer::{Blow, Trace, Watched},
     world::{COMMITS, PROJECT, World},
@@ -101,7 +101,16 @@ impl Stage<'_> {
         if let Err(error) = self.go_on(&mut broken) {
             broken.push(Violation::new("goes on", format!("{error:#}")));
         }
-        Ok(Verdict { struck: trace.struck, state, broken })
+        // Every path is below it: naming it makes lines long and says nothing.
+        let root = format!("{}/", world.root().display());
+        let mut struck = trace.struck;
+        if let Some(call) = &mut struck {
+            call.on = call.on.strip_prefix(&root).map(Path::to_owned).unwrap_or_else(|_| call.on.clone());
+        }
+        for violation in &mut broken {
+            violation.what = violation.what.replace(&root, "");
+        }
+        Ok(Verdict { struck, state, broken })
     }
 
     /// Runs one more command and judges what is there then.
@@ -167,21 +176,26 @@ impl Stage<'_> {
         if !world.has_project() {
             world.must(&world.init().iter().map(String::as_str).collect::<Vec<_>>())?;
         }
-        let mut before = world.history()?;
-        // The deploy finishes or takes back what is open.
-        before.retain(|row| row.outcome.is_some());
+        let before = world.history()?;
         world.push(COMMITS)?;
         world.must(&["deploy", PROJECT, "--no-wait"])?;
+        let found = world.look()?;
+        // The deploy finishes or takes back what is open; to which end is for the engine to decide.
+        let now = |row: Row| {
+            let mut rows = found.said.iter().flat_map(|said| &said.history);
+            let closed = rows.find(|it| it.id == row.id && it.outcome.is_some());
+            closed.filter(|_| row.outcome.is_none()).cloned().unwrap_or(row)
+        };
         let done = Expected {
             old: None,
             new: Some(world.commit(COMMITS)?.clone()),
             stays: true,
-            history: before,
+            history: before.into_iter().map(now).collect(),
             told: true,
             settled: true,
             may_wait: false,
         };
-        broken.extend(judge(&done, &world.look()?).1.into_iter().map(later));
+        broken.extend(judge(&done, &found).1.into_iter().map(later));
         Ok(())
     }
 }

@@ -15,9 +15,12 @@ const FILE: &str = "docs/crash-ledger.jsonl";
 struct Line<'a> {
     format: u32,
     date: String,
-    /// The commit of the checkout, with a `+` when it was changed since.
-    commit: &'a str,
+    /// The commit the binary was built from, with a `+` when files were changed since; absent when
+    /// the binary was given and nobody knows.
+    commit: Option<&'a str>,
     binary: &'a str,
+    /// Of the binary, in hexadecimal.
+    sha256: &'a str,
     blow: &'static str,
     scenario: &'static str,
     calls: usize,
@@ -26,24 +29,32 @@ struct Line<'a> {
     violations: usize,
 }
 
-/// Appends what came of a run.
+/// Appends what came of a run. `built` says whether the program was built of this checkout.
 ///
 /// # Errors
 ///
 /// The file cannot be written.
-pub(crate) fn append(workspace: &Workspace, program: &Path, faults: bool, tallies: &[Tally]) -> Result<()> {
+pub(crate) fn append(
+    workspace: &Workspace,
+    program: &Path,
+    built: bool,
+    faults: bool,
+    tallies: &[Tally],
+) -> Result<()> {
     let git = |words: &[&str]| run::output(workspace.command("git").args(words));
     let changed = !git(&["status", "--porcelain"])?.is_empty();
     let commit = format!("{}{}", git(&["rev-parse", "HEAD"])?.trim(), if changed { "+" } else { "" });
     let binary = run::output(workspace.command(&program.to_string_lossy()).arg("--version"))?;
+    let sum = run::output(workspace.command("sha256sum").arg("--").arg(program))?;
     let date = jiff::Timestamp::now().strftime("%FT%TZ").to_string();
     let mut lines = String::new();
     for tally in tallies {
         let line = Line {
             format: 1,
             date: date.clone(),
-            commit: &commit,
+            commit: built.then_some(commit.as_str()),
             binary: binary.trim(),
+            sha256: sum.split_whitespace().next().unwrap_or_default(),
             blow: if faults { "fault" } else { "kill" },
             scenario: tally.scenario,
             calls: tally.calls,

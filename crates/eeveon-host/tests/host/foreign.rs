@@ -2,8 +2,8 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use eeveon_core::{Deployer, Fence, Permit, ProjectName, Traffic};
-use eeveon_host::HostOptions;
+use eeveon_core::{Deployer, Diagnose, Fence, Permit, ProjectName, Traffic};
+use eeveon_host::{Host, HostOptions};
 use eeveon_testkit::deployer::permit;
 use tokio_util::sync::CancellationToken;
 
@@ -172,6 +172,27 @@ async fn files_of_a_newer_version_are_left_alone() {
     assert_eq!(code(scene.host.serving(&scene.target).await), "host/newer-format");
     fs::write(&marker, "").unwrap();
     assert_eq!(code(scene.place(2, PATHS).await), "host/damaged");
+}
+
+#[tokio::test]
+async fn the_highest_fence_seen_is_told() {
+    let scene = Scene::new();
+    let seen = |host: &Host| host.fence().map_err(|error| error.code());
+    assert_eq!(seen(&scene.host), Ok(Fence(0)), "there is no such path");
+    fs::create_dir(scene.path()).unwrap();
+    assert_eq!(seen(&scene.host), Ok(Fence(0)), "it is not ours yet");
+    assert_eq!(fs::read_dir(scene.path()).unwrap().count(), 0, "asking changes nothing");
+    scene.deploy(1, PATHS).await;
+    for number in [1, 6, 7] {
+        let permit = Permit::new(Fence(number), CancellationToken::new());
+        scene.host.turn(&permit, &scene.target, None).await.unwrap();
+        assert_eq!(seen(&scene.host), Ok(Fence(number)));
+    }
+    assert_eq!(seen(&scene.again(|options| options.home_id = "home-2".into())), Ok(Fence(0)));
+    let other = |options: &mut HostOptions| options.project = ProjectName::new("blog").unwrap();
+    assert_eq!(seen(&scene.again(other)), Ok(Fence(0)));
+    fs::write(scene.path().join(".eeveon/fence"), "").unwrap();
+    assert_eq!(seen(&scene.host), Err("host/damaged"));
 }
 
 #[tokio::test]

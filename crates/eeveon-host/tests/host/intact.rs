@@ -179,7 +179,7 @@ async fn every_kind_of_damage_is_named_and_mended() {
             of("only-old", Change::Kind),
         ]
     );
-    scene.restore(1, OLD).await.unwrap();
+    assert_eq!(scene.restore(1, OLD).await.unwrap().extra, 1);
     let mut whole = tree(&release);
     assert!(whole.remove(b"cache".as_slice()).is_some(), "what a program put there stays");
     assert_eq!(whole, expected(&scene.contents, OLD));

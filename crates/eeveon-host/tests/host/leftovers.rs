@@ -131,3 +131,39 @@ async fn purging_leaves_nothing_where_all_is_ours() {
     assert!(scene.host.present(&scene.target).await.is_ok_and(|present| present.is_empty()));
     scene.deploy(2, PATHS).await;
 }
+
+/// Makes a folder within a folder, and so on. Step by step: the whole path may be too long for a call.
+fn nest(top: &Path, depth: usize) {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let mut at = fs::File::open(top).unwrap();
+    for _ in 0..depth {
+        mkdirat(&at, "d", Mode::RWXU).unwrap();
+        at = openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap().into();
+    }
+}
+
+#[tokio::test]
+async fn folders_nested_too_deep_are_refused_and_can_be_removed() {
+    let scene = Scene::with(|options| options.commands_run = true);
+    let release = scene.contents.release(1, PATHS);
+    scene.ship(1, PATHS).await.unwrap();
+    nest(&scene.release(1).join("a"), 256);
+    let error = scene.host.seal(&permit(1), &scene.target, &release).await.unwrap_err();
+    assert_eq!(error.diagnosis().code(), "host/too-deep");
+    assert!(error.to_string().contains("below `a`"), "{error}");
+    scene.remove(1, Removal::SetAside).await.unwrap();
+    scene.remove(1, Removal::Discard).await.unwrap();
+    assert_eq!(names(&scene.path().join("releases")), Vec::<String>::new());
+
+    scene.ship(2, PATHS).await.unwrap();
+    nest(&scene.release(2), 256);
+    scene.host.seal(&permit(1), &scene.target, &scene.contents.release(2, PATHS)).await.unwrap();
+    assert_eq!(scene.host.compare(eeveon_core::ReleaseNumber(2)).await.unwrap(), []);
+
+    let left = scene.path().join("releases/.new-3-1");
+    fs::create_dir(&left).unwrap();
+    nest(&left, 1500);
+    let newer = Permit::new(Fence(2), CancellationToken::new());
+    assert_eq!(scene.host.sweep(&newer).await.unwrap(), 1);
+    assert!(scene.host.purge(&newer).await.unwrap().left.is_empty());
+}

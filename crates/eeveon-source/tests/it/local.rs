@@ -117,6 +117,25 @@ async fn fifty_commits_forward_come_in_one_round_trip() {
 }
 
 #[tokio::test]
+async fn commits_of_the_same_second_are_told_apart() {
+    let repo = Repo::with(&[&[("a", "1")]]);
+    let mut ids = vec![repo.head()];
+    for _ in 0..7 {
+        repo.git(["commit", "--quiet", "--allow-empty", "--message", "x"]);
+        ids.push(repo.head());
+    }
+    let mirror = mirror(&repo, |config| config.depth = 0);
+    mirror.fetch(&id(&ids[7]), None, &permit()).await.unwrap();
+    let between = |old: usize, new: usize| {
+        let found = mirror.commits_between(&id(&ids[old]), &id(&ids[new]), 100).unwrap();
+        assert!(found.complete);
+        found.revisions.iter().map(|revision| revision.commit.to_string()).collect::<Vec<_>>()
+    };
+    assert!(between(7, 2).is_empty());
+    assert_eq!(between(5, 7), [ids[7].clone(), ids[6].clone()]);
+}
+
+#[tokio::test]
 async fn a_rewritten_tip_does_not_bring_all_history() {
     let repo = Repo::new();
     let old = id(repo.grow(300).last().unwrap());

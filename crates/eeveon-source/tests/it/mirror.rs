@@ -175,3 +175,126 @@ async fn bundle_uri_a_server_cannot_send_us_elsewhere() {
     assert!(!target.exists());
     fsck(&repo);
 }
+
+/// How many packs the mirror has.
+fn packs_in(repo: &Repo) -> usize {
+    let packs = fs::read_dir(mirror_path(repo).join("objects/pack")).unwrap();
+    packs
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|found| found == "pack"))
+        .count()
+}
+
+/// Grows the repository by so many commits, each fetched on its own.
+async fn fetch_one_by_one(repo: &Repo, mirror: &Mirror, count: usize) -> Vec<eeveon_core::CommitId> {
+    let mut commits = Vec::new();
+    for number in 0..count {
+        repo.write("counter", format!("{number}"));
+        let commit = id(&repo.commit("more"));
+        mirror.fetch(&commit, None, &permit()).await.unwrap();
+        commits.push(commit);
+    }
+    commits
+}
+
+#[tokio::test]
+async fn an_open_mirror_sees_what_another_fetches_however_many_packs_that_makes() {
+    let repo = Repo::with(&[&[("counter", "first")]]);
+    let (open, other) = (mirror(&repo, |_| {}), mirror(&repo, |_| {}));
+    let head = id(&repo.head());
+    open.fetch(&head, None, &permit()).await.unwrap();
+    let commits = fetch_one_by_one(&repo, &other, 50).await;
+    assert!(packs_in(&repo) > 50);
+    for commit in [commits.last().unwrap(), &commits[0], &head] {
+        assert_eq!(paths(&list(&open, commit).unwrap()), ["counter"]);
+        assert_eq!(open.fetch(commit, None, &permit()).await.unwrap().bytes, 0);
+    }
+}
+
+#[tokio::test]
+async fn compact_makes_one_pack_and_loses_nothing_that_is_named() {
+    let repo = Repo::with(&[&[("counter", "first")]]);
+    let (open, mirror) = (mirror(&repo, |_| {}), mirror(&repo, |_| {}));
+    let commits = fetch_one_by_one(&repo, &mirror, 20).await;
+    assert_eq!(mirror.compact(&permit()).await.unwrap(), 0, "so few are left alone");
+    let commits = [commits, fetch_one_by_one(&repo, &mirror, 5).await].concat();
+    assert_eq!(paths(&list(&open, &commits[3]).unwrap()), ["counter"]);
+    let path = mirror_path(&repo);
+    let path = path.to_str().unwrap();
+    // Named by a release only; by nothing.
+    mirror.keep(ReleaseNumber(1), &commits[0]).unwrap();
+    for commit in &commits[..2] {
+        repo.git(["--git-dir", path, "update-ref", "-d", &format!("refs/eeveon/fetched/{commit}")]);
+    }
+    let without_git = crate::common::mirror(&repo, |config| {
+        config.credentials.path = Some("/nonexistent".into());
+    });
+    assert_eq!(without_git.compact(&permit()).await.unwrap(), 0);
+    let cancelled = permit();
+    cancelled.cancel.cancel();
+    assert_eq!(code(mirror.compact(&cancelled).await), "engine/cancelled");
+    assert_eq!(packs_in(&repo), 25);
+
+    assert!(mirror.compact(&permit()).await.unwrap() > 20_000, "25 packs and their indices");
+    assert_eq!(packs_in(&repo), 1);
+    assert_eq!(fs::read_dir(mirror_path(&repo).join("objects/pack")).unwrap().count(), 2);
+    assert_eq!(commits_in(&repo), 24);
+    fsck(&repo);
+    // One that was open before reads from the new pack, and fetches on top of it.
+    for mirror in [&open, &mirror] {
+        for commit in commits.iter().take(1).chain(&commits[2..]) {
+            assert_eq!(paths(&list(mirror, commit).unwrap()), ["counter"]);
+        }
+    }
+    assert_eq!(mirror.compact(&permit()).await.unwrap(), 0);
+    let next = fetch_one_by_one(&repo, &open, 1).await;
+    assert_eq!(paths(&list(&mirror, &next[0]).unwrap()), ["counter"]);
+    assert!(mirror.fetch(&commits[1], None, &permit()).await.unwrap().bytes > 0);
+    fsck(&repo);
+}
+
+#[tokio::test]
+async fn compact_of_a_damaged_mirror_removes_nothing() {
+    let repo = Repo::with(&[&[("counter", "first")]]);
+    let mirror = mirror(&repo, |_| {});
+    fetch_one_by_one(&repo, &mirror, 21).await;
+    let stray = mirror_path(&repo).join("refs/eeveon/releases/9");
+    fs::create_dir_all(stray.parent().unwrap()).unwrap();
+    fs::write(stray, format!("{}\n", "12".repeat(20))).unwrap();
+    assert_eq!(code(mirror.compact(&permit()).await), "source/io");
+    assert_eq!(packs_in(&repo), 21);
+}
+
+#[tokio::test]
+async fn what_a_killed_removal_left_is_set_aside() {
+    let repo = Repo::with(&[&[("a", "1")]]);
+    let head = id(&repo.head());
+    let path = mirror_path(&repo);
+    for gone in [&["eeveon.json"][..], &["eeveon.json", "config", "HEAD", "refs"]] {
+        mirror(&repo, |_| {}).fetch(&head, None, &permit()).await.unwrap();
+        for part in gone {
+            let part = path.join(part);
+            if part.is_dir() { fs::remove_dir_all(part) } else { fs::remove_file(part) }.unwrap();
+        }
+        let again = mirror(&repo, |_| {});
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "the remnant is beside it");
+        assert!(again.fetch(&head, None, &permit()).await.unwrap().bytes > 0);
+        again.sweep().unwrap();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+    // Another's repository is not ours, whatever it is called; nor is ours under another name.
+    fs::remove_file(path.join("eeveon.json")).unwrap();
+    let renamed = path.with_file_name("precious");
+    fs::rename(&path, &renamed).unwrap();
+    let bare = repo.beside("bare.git");
+    repo.git(["init", "--quiet", "--bare", bare.to_str().unwrap()]);
+    let plain = repo.beside("plain.git");
+    repo.git(["init", "--quiet", "--bare", "--template=", plain.to_str().unwrap()]);
+    let checkout = repo.beside("checkout.git");
+    repo.git(["clone", "--quiet", "--", repo.path().to_str().unwrap(), checkout.to_str().unwrap()]);
+    for path in [renamed, bare, plain, checkout] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        let before = fs::read_dir(&path).unwrap().count();
+        assert_eq!(code(Mirror::open(&path, config(&repo))), "source/mirror", "{path:?}");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), before);
+    }
+}

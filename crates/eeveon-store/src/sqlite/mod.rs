@@ -228,12 +228,13 @@ impl Store for SqliteStore {
         owner: &Owner,
         ttl: Duration,
         dead: Option<Fence>,
+        above: Fence,
     ) -> Result<Acquired, StoreError> {
         let (name, owner, ticks) = (name.to_owned(), owner.clone(), Arc::clone(&self.ticks));
         // A target may remember the fence: not even a power cut may make it be given out again.
         self.change(Durability::Power, move |db| {
             let (acquired, granted) =
-                lease::acquire(newest(db, &name)?, &name, &owner, ttl, dead, ticks.now());
+                lease::acquire(newest(db, &name)?, &name, &owner, ttl, dead, above, ticks.now());
             if let Some(granted) = granted {
                 LEASES.put(db, &[Key::Text(&name)], &granted)?;
             }
@@ -409,7 +410,7 @@ mod tests {
     async fn without_space_nothing_changes_and_it_is_said() {
         let (_folder, store) = store().await;
         let take = async |name: &str, label: &str| {
-            store.acquire(name, &owner(label), Duration::from_secs(9), None).await
+            store.acquire(name, &owner(label), Duration::from_secs(9), None, Fence(0)).await
         };
         take("a", "small").await.unwrap();
         let limit = |pages: i64| {

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use eeveon_core::{
-    Actor, Class, CommitId, DeploymentId, Durability, Endpoint, Entry, FORMAT, Failure, Kind, Live, Outcome,
-    Plan, ProjectName, Quarantining, Record, Release, ReleaseNumber, Request, Revision, Seq, Stage, StepKey,
-    StepSpec, TargetName, Trigger,
+    Actor, Class, CommitId, DeploymentId, Durability, Endpoint, Entry, FORMAT, Failure, Fence, Kind, Live,
+    Outcome, Plan, ProjectName, Quarantining, Record, Release, ReleaseNumber, Request, Revision, Seq, Stage,
+    StepKey, StepSpec, TargetName, Trigger,
 };
 use eeveon_store::{Acquired, Holder, Lease, Owner, Quarantined, Store, StoreError};
 use futures::future::join_all;
@@ -117,7 +117,7 @@ pub(super) async fn journal(
 }
 
 pub(super) async fn take(store: &dyn Store, name: &str) -> Lease {
-    granted(store.acquire(name, &owner("taker"), TTL, None).await.unwrap())
+    granted(store.acquire(name, &owner("taker"), TTL, None, Fence(0)).await.unwrap())
 }
 
 #[expect(clippy::panic, reason = "a contract is broken by panicking")]
