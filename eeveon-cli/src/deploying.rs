@@ -2,12 +2,10 @@
 //! carry it out, tell how it ended. A rollback is the same story with an older release.
 
 use eeveon_core::{
-    CommitId, DeploymentId, EngineError, Feed, Kind, Permit, Plan, Quarantining, Release,
-    ReleaseNumber, Request, Revision, TargetFacts, Trigger, strategy, strategy::Facts,
+    CommitId, DeploymentId, EngineError, Feed, Kind, Permit, Plan, Quarantining, Release, ReleaseNumber,
+    Request, Revision, TargetFacts, Trigger, strategy, strategy::Facts,
 };
-use eeveon_rollback::{
-    OrderFacts, PutAside, QuarantineFacts, quarantine,
-};
+use eeveon_rollback::{OrderFacts, PutAside, QuarantineFacts, quarantine};
 use eeveon_store::{Deployment, KnownRelease};
 
 use crate::{
