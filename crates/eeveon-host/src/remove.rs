@@ -12,9 +12,9 @@ use crate::{
     host::Inner,
     layout::{CURRENT, Name, OWN, RELEASES, SHARED, is_next_current},
     ledger::{Known, Ledger},
-    manifest::{Manifest, Status},
+    manifest::{MANIFESTS, Manifest, Status},
     place::is_plain,
-    target::{FENCE, LOCK, MARKER, Site},
+    target::{FENCE, LOCK, Lock, MARKER, PATIENCE, Site, open_root},
     tree::Tree,
 };
 
@@ -181,7 +181,9 @@ impl Inner {
 
     /// See [`crate::Host::sweep`].
     pub(crate) fn sweep(&self, permit: &Permit) -> Result<u64, StepError> {
-        let Some(site) = self.site()? else { return Ok(0) };
+        let Some(site) = self.site()? else {
+            return Ok(self.unclaimed(permit)?.map_or(0, |(_, swept)| swept));
+        };
         // Whoever was there before us cannot change anything from now on.
         site.change(permit, || Ok(()))?;
         let mut swept = 0_u64;
@@ -242,7 +244,13 @@ impl Inner {
     /// See [`crate::Host::purge`].
     pub(crate) fn purge(&self, permit: &Permit) -> Result<Purged, StepError> {
         let path = &self.options.path;
-        let Some(site) = self.site()? else { return Ok(self.left()) };
+        let Some(site) = self.site()? else {
+            if let Some((root, _)) = self.unclaimed(permit)? {
+                root.remove_all(OWN)?;
+                let _ = std::fs::remove_dir(path);
+            }
+            return Ok(self.left());
+        };
         site.change(permit, || {
             if self.live(&site).is_ok_and(|live| live.is_some()) {
                 site.root.unlink(CURRENT)?;
@@ -283,6 +291,31 @@ impl Inner {
         // Fails when something is left, and when the path is where something is mounted.
         let _ = std::fs::remove_dir(path);
         Ok(self.left())
+    }
+
+    /// Finds our own folder as a process left it that died while it made the path ours, or while it
+    /// gave it up: without the marker, and with nothing but what stands beside it. Removes files
+    /// that were being written. Returns the path's folder and how many those were.
+    fn unclaimed(&self, permit: &Permit) -> Result<Option<(Folder, u64)>, StepError> {
+        let Some(root) = open_root(&self.options.path)? else { return Ok(None) };
+        let Some(meta) = root.look(OWN)? else { return Ok(None) };
+        if meta.file_type() != FileType::Directory {
+            return Ok(None);
+        }
+        // Not to be entered: then it is for the command that has to enter it to say so.
+        let Ok(own) = root.enter(OWN) else { return Ok(None) };
+        let names = own.names()?;
+        let is_known = |name: &[u8]| [LOCK, FENCE, MANIFESTS].contains(&name) || name.ends_with(TEMPORARY);
+        if names.is_empty() || !names.iter().all(|(name, _)| is_known(name)) {
+            return Ok(None);
+        }
+        let _alone = Lock::take(&own, permit, PATIENCE)?;
+        let mut swept = 0_u64;
+        for (name, _) in names.iter().filter(|(name, _)| name.ends_with(TEMPORARY)) {
+            own.unlink(name)?;
+            swept = swept.saturating_add(1);
+        }
+        Ok(Some((root, swept)))
     }
 
     fn left(&self) -> Purged {

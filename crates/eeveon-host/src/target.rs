@@ -38,7 +38,7 @@ pub(crate) const LOCK: &[u8] = b"lock";
 pub(crate) const FENCE: &[u8] = b"fence";
 const SLOT: usize = 64;
 /// How long to wait for another process's change, which takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whom a path belongs to.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -182,7 +182,7 @@ fn read_fence(own: &Folder) -> Result<(Option<Fence>, Fence), HostError> {
     }
 }
 
-fn open_root(path: &Path) -> Result<Option<Folder>, HostError> {
+pub(crate) fn open_root(path: &Path) -> Result<Option<Folder>, HostError> {
     match Folder::open(path) {
         Ok(root) => Ok(Some(root)),
         Err(Errno::NOENT) => Ok(None),
@@ -304,7 +304,7 @@ pub(crate) struct Lock {
 
 impl Lock {
     /// Waits for the lock.
-    fn take(own: &Folder, permit: &Permit, patience: Duration) -> Result<Self, StepError> {
+    pub(crate) fn take(own: &Folder, permit: &Permit, patience: Duration) -> Result<Self, StepError> {
         let fault = |error: io::Error| own.fault("lock", LOCK, error);
         let until = Instant::now() + patience;
         loop {

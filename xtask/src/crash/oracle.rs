@@ -185,7 +185,7 @@ fn belongs(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
         ["home" | "site"]
-        | ["home", "id" | "eeveon.db" | "eeveon.db-wal" | "eeveon.db-shm"]
+        | ["home", "id" | "ballast" | "eeveon.db" | "eeveon.db-wal" | "eeveon.db-shm"]
         | ["home", "projects" | "logs" | "sources" | "keys"]
         | ["home", "projects", "app.toml"]
         | ["home", "sources", "app.git"]

@@ -167,3 +167,24 @@ async fn folders_nested_too_deep_are_refused_and_can_be_removed() {
     assert_eq!(scene.host.sweep(&newer).await.unwrap(), 1);
     assert!(scene.host.purge(&newer).await.unwrap().left.is_empty());
 }
+
+#[tokio::test]
+async fn a_path_that_was_only_just_made_ours_or_given_up_is_cleared() {
+    let scene = Scene::new();
+    let own = scene.path().join(".eeveon");
+    fs::create_dir_all(own.join("manifests")).unwrap();
+    for name in ["lock", "fence", "fence.new", "target.json.new"] {
+        fs::write(own.join(name), "").unwrap();
+    }
+    assert_eq!(scene.host.sweep(&permit(1)).await.unwrap(), 2);
+    assert_eq!(names(&own), ["fence", "lock", "manifests"]);
+    assert_eq!(scene.host.purge(&permit(1)).await.unwrap().left, Vec::<std::path::PathBuf>::new());
+    assert!(!scene.path().exists());
+
+    // Anything else in it is not ours to judge.
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join("lock"), "").unwrap();
+    fs::write(own.join("diary"), "dear").unwrap();
+    assert_eq!(scene.host.purge(&permit(1)).await.unwrap().left, [own.clone()]);
+    assert_eq!(names(&own), ["diary", "lock"]);
+}
