@@ -146,11 +146,24 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// The folder cannot be opened or locked.
-    pub fn lock_projects(&self) -> Result<fs::File, CliError> {
+    /// The folder cannot be opened, or another process keeps it locked for longer than a change
+    /// takes.
+    pub async fn lock_projects(&self) -> Result<fs::File, CliError> {
+        /// Together some seconds; a change takes milliseconds.
+        const TRIES: u32 = 100;
         let folder = self.projects();
-        let lock = fs::File::open(&folder).and_then(|lock| lock.lock().map(|()| lock));
-        lock.map_err(|source| CliError::io("lock", &folder, source))
+        let failed = |source| CliError::io("lock", &folder, source);
+        let lock = fs::File::open(&folder).map_err(failed)?;
+        for _ in 0..TRIES {
+            match lock.try_lock() {
+                Ok(()) => return Ok(lock),
+                Err(fs::TryLockError::WouldBlock) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+        Err(failed(io::ErrorKind::TimedOut.into()))
     }
 
     /// Lists the projects, by name.

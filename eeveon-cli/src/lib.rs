@@ -85,6 +85,12 @@ impl Unable {
 
 /// Runs a command; on a full disk once more, with the space that was kept in hand for this.
 async fn run_with_room(ui: Ui, cli: Cli, environment: Environment) -> Result<Exit, Unable> {
+    // Pages need no home.
+    match cli.command.clone() {
+        Command::Completions(completions) => return completions.run(&ui).map_err(Unable::early),
+        Command::Man(man) => return man.run(&ui).map_err(Unable::early),
+        _ => {}
+    }
     let home = Home::find(cli.global.home.clone(), environment.home.as_ref()).map_err(Unable::early)?;
     match run(ui, cli.clone(), environment.clone(), home.clone()).await {
         Err(unable)
@@ -103,11 +109,7 @@ pub fn command_line() -> clap::Command {
 }
 
 async fn run(ui: Ui, cli: Cli, environment: Environment, home: Home) -> Result<Exit, Unable> {
-    let command = match cli.command {
-        Command::Completions(completions) => return completions.run(&ui).map_err(Unable::early),
-        Command::Man(man) => return man.run(&ui).map_err(Unable::early),
-        other => other,
-    };
+    let command = cli.command;
     let app = App::open(ui, home, environment, name(&command)).await.map_err(Unable::early)?;
     settling::settle(&app).await.map_err(Unable::early)?;
     match carry_out(&app, command).await {

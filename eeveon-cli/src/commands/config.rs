@@ -62,7 +62,7 @@ impl Config {
             return Ok(Exit::Done);
         }
         // A running deployment works by its plan; only two changes at once must not meet.
-        let _alone = app.home.lock_projects()?;
+        let _alone = app.home.lock_projects().await?;
         let text = std::fs::read_to_string(&file).map_err(|error| CliError::io("read", &file, error))?;
         let changed = match &self.value {
             Some(value) => config::set(&text, &file, &name, key, value)?,

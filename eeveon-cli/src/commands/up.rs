@@ -14,7 +14,7 @@ use crate::{
     deploying::{self, Ending, Wish},
     lease::Wait,
     render::Line,
-    reporting,
+    reporting, view,
 };
 
 /// Deploy a repository from nothing, in one line.
@@ -84,9 +84,15 @@ impl Up {
         let site = Site::concerned(app, &name).await?;
         let wish = Wish { rev: None, reason: None, allow_older: false, again: false, wait: Wait::DEFAULT };
         let ending = deploying::deploy(app, &site, &wish).await;
-        if is_new && !matches!(ending, Ok(Ending::Parked(_))) && !ending.as_ref().is_ok_and(is_live) {
-            // Nothing was deployed: the next try begins anew, perhaps with other arguments.
-            super::remove::forget(app, &name)?;
+        // Nothing was deployed: the next try begins anew, perhaps with other arguments. A deployment
+        // that is still open needs its project, to be finished or taken back.
+        let is_open = !view::open_deployments(app, &name).await.is_ok_and(|open| open.is_empty());
+        if is_new
+            && !is_open
+            && !ending.as_ref().is_ok_and(is_live)
+            && let Err(error) = super::remove::forget(app, &name)
+        {
+            app.ui.warn(format!("project {name} stays: {error}"));
         }
         let ending = ending?;
         let succeeded = ending.exit() == Exit::Done && !matches!(ending, Ending::Unchanged(_));
