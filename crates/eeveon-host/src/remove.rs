@@ -247,8 +247,10 @@ impl Inner {
         let Some(site) = self.site()? else {
             if let Some((root, _)) = self.unclaimed(permit)? {
                 root.remove_all(OWN)?;
-                let _ = std::fs::remove_dir(path);
             }
+            // As below: both go only if they are empty, as an earlier purge that died leaves them.
+            let _ = std::fs::remove_dir(path.join(".eeveon"));
+            let _ = std::fs::remove_dir(path);
             return Ok(self.left());
         };
         site.change(permit, || {

@@ -181,6 +181,10 @@ async fn a_path_that_was_only_just_made_ours_or_given_up_is_cleared() {
     assert_eq!(scene.host.purge(&permit(1)).await.unwrap().left, Vec::<std::path::PathBuf>::new());
     assert!(!scene.path().exists());
 
+    fs::create_dir_all(&own).unwrap();
+    scene.host.purge(&permit(1)).await.unwrap();
+    assert!(!scene.path().exists(), "the last thing a purge takes is an empty folder");
+
     // Anything else in it is not ours to judge.
     fs::create_dir_all(&own).unwrap();
     fs::write(own.join("lock"), "").unwrap();
