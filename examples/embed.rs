@@ -101,6 +101,8 @@ async fn deploy(repo: &str, folder: &Path) -> Result<Option<Outcome>, Box<dyn Er
         reason: None,
         config: String::new(),
         quarantine: Quarantining::default(),
+        irreversible: false,
+        settings: None,
     };
     let outcome = engine.deploy(store.reserve_deployment().await?, request, plan, &session).await?;
     while let Ok(entry) = entries.try_recv() {

@@ -80,6 +80,8 @@ pub enum Command {
     Resume(commands::resume::Resume),
     /// Put a commit aside, or lift that
     Quarantine(commands::quarantine::Quarantine),
+    /// Try a project's channels, and see to messages that did not arrive
+    Notify(commands::notify::Notify),
     /// Look for anything that is not as it should be
     Check(commands::check::Check),
     /// Give back disk space that is no longer needed

@@ -2,22 +2,24 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use eeveon_build::{Command, CommandLine, CommandParams, Limits, Place, Runner};
+use eeveon_build::{Command, Limits, Runner};
 use eeveon_core::{
-    Checkpoints, CommitId, Contents, Deployer as _, Engine, Feed, Fence, Live, Placed, PlanBuilder,
-    ProjectName, Reach, Registry, Release, Slot, Stage, Target, TargetFacts, TargetName, Traffic as _,
-    strategy::Facts,
+    Contents, Deployer as _, DeploymentId, Engine, Feed, Fence, Live, ProjectName, Reach, Registry, Secret,
+    SecretError, SecretRef, Secrets as _, Target, TargetName, Traffic as _,
 };
+use eeveon_health::Checks;
 use eeveon_host::{Host, HostOptions};
-use eeveon_rollback::{OrderFacts, OrderGate, QuarantineFacts, QuarantineGate};
-use eeveon_source::{Credentials, Mirror, RepoUrl, Secret, SourceConfig, Want};
+use eeveon_rollback::{OrderGate, QuarantineGate};
+use eeveon_source::{Credentials, Mirror, RepoUrl, SourceConfig, Want};
 use eeveon_store::FencedJournal;
 
 use crate::{
     App, CliError,
-    config::{self, ConfigError, HumanDuration, ProjectConfig},
+    config::{self, ProjectConfig},
     environment::Environment,
     lease::Held,
+    probing::CheckCommands,
+    settings::Settings,
 };
 
 /// How much of a disk a deploy leaves free, so that what is live can go on writing.
@@ -30,10 +32,12 @@ pub(crate) struct Site {
     pub name: ProjectName,
     /// What its file says.
     pub config: ProjectConfig,
+    /// What of that travels with a release.
+    pub settings: Settings,
     /// What is here of its source. Asking the source itself goes through [`Site::source`].
     pub mirror: Arc<Mirror>,
     /// Why the source cannot be asked.
-    no_token: Option<Arc<ConfigError>>,
+    no_token: Option<SecretError>,
     /// Where it goes.
     pub host: Arc<Host>,
     /// The one target there is so far.
@@ -50,13 +54,45 @@ impl Site {
     /// The file is invalid, or something it points to is missing.
     pub(crate) async fn open(app: &App, name: &ProjectName) -> Result<Self, CliError> {
         let config = config::load(&app.home.project_file(name), name)?;
+        let settings = Settings::of(&config);
+        Self::assemble(app, name, config, settings)
+    }
+
+    /// Returns the same project with the settings that an earlier release was deployed with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Site::open`].
+    pub(crate) fn with(&self, app: &App, settings: Settings) -> Result<Self, CliError> {
+        Self::assemble(app, &self.name, settings.applied_to(&self.config), settings)
+    }
+
+    /// Returns the same project with the settings that a deployment was opened with: whoever goes on
+    /// with it must not work by others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Site::open`].
+    pub(crate) async fn as_opened(&self, app: &App, deployment: DeploymentId) -> Result<Self, CliError> {
+        match Settings::of_deployment(app, deployment).await? {
+            Some(settings) => self.with(app, settings),
+            None => Ok(self.clone()),
+        }
+    }
+
+    fn assemble(
+        app: &App,
+        name: &ProjectName,
+        config: ProjectConfig,
+        settings: Settings,
+    ) -> Result<Self, CliError> {
         // What needs no source, going back for one, must not fail because a token is missing.
-        let (token, no_token) = match resolve_token(&config.source.token) {
+        let (token, no_token) = match resolve_token(&app.environment, &config.source.token) {
             Ok(token) => (token, None),
-            Err(error) => (None, Some(Arc::new(error))),
+            Err(error) => (None, Some(error)),
         };
-        let settings = source_config(app, &config, token)?;
-        let mirror = Arc::new(Mirror::open(&app.home.mirror(name), settings)?);
+        let source = source_config(app, &config, token)?;
+        let mirror = Arc::new(Mirror::open(&app.home.mirror(name), source)?);
         let host = Host::new(
             HostOptions {
                 path: PathBuf::from(&config.deploy.path),
@@ -64,7 +100,7 @@ impl Site {
                 home_id: app.home_id.clone(),
                 shared_dirs: config.deploy.shared_dirs.clone(),
                 shared_files: config.deploy.shared_files.clone(),
-                commands_run: config.runs_commands(),
+                commands_run: settings.runs_commands(),
                 reserve_bytes: RESERVE_BYTES,
             },
             Arc::clone(&mirror) as Arc<dyn Contents>,
@@ -85,8 +121,11 @@ impl Site {
             eeveon_build::Environment::new(variables).map_err(eeveon_core::StepError::from)
         };
         let runner = Runner::new(variables(app.environment.for_commands.clone())?, limits(&config));
-        registry.register(Command::new(runner, app.home.logs(), variables(config.build.env.clone())?));
-        Ok(Self { name: name.clone(), config, mirror, no_token, host, target, registry })
+        let own = variables(config.build.env.clone())?;
+        registry.register(Command::new(runner.clone(), app.home.logs(), own.clone()));
+        let commands = CheckCommands { runner, logs: app.home.logs(), env: own };
+        Checks::new(Arc::new(commands), Arc::new(app.environment.clone())).register(&mut registry);
+        Ok(Self { name: name.clone(), config, settings, mirror, no_token, host, target, registry })
     }
 
     /// As [`Site::open`], for a command that is about this one project.
@@ -113,7 +152,7 @@ impl Site {
     pub(crate) fn source(&self) -> Result<&Mirror, CliError> {
         match &self.no_token {
             None => Ok(&self.mirror),
-            Some(error) => Err(CliError::Secret(Arc::clone(error))),
+            Some(error) => Err(CliError::Secret(error.clone())),
         }
     }
 
@@ -195,124 +234,12 @@ pub(crate) fn source_config(
 /// # Errors
 ///
 /// It points nowhere.
-pub(crate) fn resolve_token(reference: &str) -> Result<Option<Secret>, ConfigError> {
-    let missing = |why: &str| ConfigError::Secret {
-        key: "source.token",
-        what: reference.to_owned(),
-        why: why.to_owned(),
-    };
-    let value = match reference.split_once(':') {
-        None => return Ok(None),
-        Some(("env", name)) => Environment::variable(name).ok_or_else(|| missing("is not set"))?,
-        Some((_, file)) => {
-            std::fs::read_to_string(file).map_err(|error| missing(&format!("cannot be read: {error}")))?
-        }
-    };
-    Secret::new(value.trim()).map(Some).ok_or_else(|| missing("is empty"))
-}
-
-/// The steps a project adds to every plan: its gates and its commands.
-#[derive(Clone, Debug)]
-pub(crate) struct ProjectSteps<'a> {
-    /// The project.
-    pub site: &'a Site,
-    /// What is to serve.
-    pub release: &'a Release,
-    /// The commit that serves now.
-    pub previous: Option<&'a CommitId>,
-    /// What the commit-order gate is to judge; absent for a rollback, which goes back on purpose.
-    pub order: Option<OrderFacts>,
-    /// What the quarantine gate is to judge.
-    pub quarantine: QuarantineFacts,
-}
-
-impl Checkpoints for ProjectSteps<'_> {
-    fn admit(&self, plan: &mut PlanBuilder, _: &Facts) {
-        plan.step::<QuarantineGate>(Stage::Admit, "gate/quarantine", &self.quarantine);
-        if let Some(order) = &self.order {
-            plan.step::<OrderGate>(Stage::Admit, "gate/order", order);
-        }
-    }
-
-    fn shipped(&self, plan: &mut PlanBuilder, _: &TargetFacts, placed: &Slot<Placed>) {
-        let config = &self.site.config;
-        self.commands(plan, Stage::Build, "build", &config.build.commands, config.build.timeout, placed);
-        self.commands(
-            plan,
-            Stage::Build,
-            "pre_switch",
-            &config.hooks.pre_switch,
-            config.hooks.timeout,
-            placed,
-        );
-    }
-
-    fn before_switch(&self, plan: &mut PlanBuilder, on: &TargetFacts, _: &Slot<Placed>) {
-        // Taken back after the switch is: the service then has to pick the old release up again.
-        let Some(live) = &on.live else { return };
-        for (n, line) in self.site.config.hooks.post_switch.iter().enumerate().rev() {
-            let params = CommandParams {
-                name: line.clone(),
-                run: None,
-                undo: Some(self.line(line, self.site.config.hooks.timeout)),
-                place: Place::Folder(PathBuf::from(&live.endpoint.0)),
-                env: self.variables(live.release, self.previous),
-            };
-            // Not of stage `Switch`: it does nothing on the way forward.
-            plan.step::<Command>(Stage::Check, &format!("settle/{}", n + 1), &params);
-            plan.then();
-        }
-    }
-
-    fn switched(&self, plan: &mut PlanBuilder, _: &TargetFacts, placed: &Slot<Placed>) {
-        let hooks = &self.site.config.hooks;
-        self.commands(plan, Stage::Switch, "post_switch", &hooks.post_switch, hooks.timeout, placed);
-    }
-}
-
-impl ProjectSteps<'_> {
-    fn commands(
-        &self,
-        plan: &mut PlanBuilder,
-        stage: Stage,
-        kind: &str,
-        lines: &[String],
-        timeout: HumanDuration,
-        placed: &Slot<Placed>,
-    ) {
-        for (n, line) in lines.iter().enumerate() {
-            let params = CommandParams {
-                name: line.clone(),
-                run: Some(self.line(line, timeout)),
-                undo: None,
-                place: Place::Release(placed.clone()),
-                env: self.variables(self.release.number, Some(&self.release.revision.commit)),
-            };
-            plan.step::<Command>(stage, &format!("{kind}/{}", n + 1), &params);
-            plan.then();
-        }
-    }
-
-    fn line(&self, line: &str, timeout: HumanDuration) -> CommandLine {
-        let millis = |it: HumanDuration| u64::try_from(it.0.as_millis()).unwrap_or(u64::MAX);
-        let idle_ms = millis(self.site.config.build.idle_timeout);
-        CommandLine { line: line.to_owned(), timeout_ms: millis(timeout), idle_ms }
-    }
-
-    fn variables(
-        &self,
-        release: eeveon_core::ReleaseNumber,
-        commit: Option<&CommitId>,
-    ) -> BTreeMap<String, String> {
-        let config = &self.site.config;
-        let text = |commit: Option<&CommitId>| commit.map(ToString::to_string).unwrap_or_default();
-        BTreeMap::from([
-            ("EEVEON_PROJECT".to_owned(), self.site.name.to_string()),
-            ("EEVEON_RELEASE".to_owned(), release.to_string()),
-            ("EEVEON_REVISION".to_owned(), text(commit)),
-            ("EEVEON_BRANCH".to_owned(), config.source.branch.clone()),
-            ("EEVEON_PATH".to_owned(), config.deploy.path.clone()),
-            ("EEVEON_PREVIOUS_REVISION".to_owned(), text(self.previous)),
-        ])
+pub(crate) fn resolve_token(
+    environment: &Environment,
+    reference: &str,
+) -> Result<Option<Secret>, SecretError> {
+    match SecretRef::parse(reference)? {
+        Some(at) => environment.reveal(&at).map(Some),
+        None => Ok(None),
     }
 }

@@ -10,11 +10,14 @@ use eeveon_store::{Deployment, KnownRelease};
 
 use crate::{
     App, CliError, Exit,
-    compose::{ProjectSteps, Site},
+    compose::Site,
+    config::OnFailure,
     lease::{self, Held, Wait},
     render::{self, Activity},
+    settings::Settings,
     settling,
     situation::{Situation, lifted, order_facts, outworn, survey},
+    steps::{Old, ProjectSteps},
     view,
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct Wish {
     pub allow_older: bool,
     /// Whether to make a release even when nothing is new.
     pub again: bool,
+    /// Whether the release changes something that going back does not change back.
+    pub irreversible: bool,
     /// How long to wait for a project that is in use.
     pub wait: Wait,
 }
@@ -108,7 +113,8 @@ async fn deploy_held(
     let number = app.store.reserve_release(&site.name, highest).await?;
     let release = Release { project: site.name.clone(), number, revision };
     let lifted = lifted(site, &release.revision.commit, &situation);
-    let plan = plan_deploy(site, &situation, &release, order);
+    let irreversible = wish.irreversible || is_irreversible(site, &situation, &permit, &release).await?;
+    let plan = plan_deploy(app, site, &situation, &release, order, irreversible).await?;
     let request = Request {
         format: eeveon_core::FORMAT,
         kind: Kind::Deploy,
@@ -125,6 +131,8 @@ async fn deploy_held(
                 && situation.live_commit() != Some(&release.revision.commit),
             lift_on_success: lifted,
         },
+        irreversible,
+        settings: site.settings.to_value(),
         release,
     };
     carry_out(app, site, held, request, plan).await
@@ -143,12 +151,19 @@ pub(crate) async fn roll_back(
     reason: Option<String>,
 ) -> Result<Ending, CliError> {
     let situation = survey(app, site).await?;
+    // What was in force when the release was deployed is in force again.
+    let site = &match Settings::recorded(app, to).await? {
+        Some(settings) => site.with(app, settings)?,
+        None => site.clone(),
+    };
     let steps = ProjectSteps {
         site,
         release: &to.release,
-        previous: situation.live_commit(),
+        settings: &site.settings,
+        old: old(app, site, &situation).await?,
         order: None,
         quarantine: quarantine_facts(&situation, &to.release),
+        on_failure: site.config.rollback.on_failure,
     };
     let facts = Facts {
         kind: Kind::Rollback,
@@ -176,6 +191,8 @@ pub(crate) async fn roll_back(
             on_success: if site.config.rollback.quarantine { put_aside } else { Vec::new() },
             ..Quarantining::default()
         },
+        irreversible: false,
+        settings: site.settings.to_value(),
         release: to.release.clone(),
     };
     carry_out(app, site, held, request, plan).await
@@ -229,14 +246,50 @@ pub(crate) async fn fetch(
     }
 }
 
+/// Tells whether `release` changes one of the paths that the operator declared irreversible.
+///
+/// # Errors
+///
+/// The source or the target cannot be read.
+pub(crate) async fn is_irreversible(
+    site: &Site,
+    situation: &Situation,
+    permit: &Permit,
+    release: &Release,
+) -> Result<bool, CliError> {
+    let paths = &site.config.rollback.irreversible;
+    if paths.is_empty() || situation.live.is_none() {
+        return Ok(false);
+    }
+    let changes = site.host.estimate(permit, release).await?.changes;
+    Ok(paths.iter().any(|path| changes.touch(path.trim_end_matches('/').as_bytes())))
+}
+
 /// Makes the plan of a deploy.
-pub(crate) fn plan_deploy(site: &Site, situation: &Situation, release: &Release, order: OrderFacts) -> Plan {
+///
+/// # Errors
+///
+/// The store failed.
+pub(crate) async fn plan_deploy(
+    app: &App,
+    site: &Site,
+    situation: &Situation,
+    release: &Release,
+    order: OrderFacts,
+    irreversible: bool,
+) -> Result<Plan, CliError> {
     let steps = ProjectSteps {
         site,
         release,
-        previous: situation.live_commit(),
+        settings: &site.settings,
+        old: old(app, site, situation).await?,
         order: Some(order),
         quarantine: quarantine_facts(situation, release),
+        on_failure: match (site.config.rollback.on_failure, irreversible) {
+            // What cannot be gone back from is not gone back from without a person's word.
+            (OnFailure::Auto, true) => OnFailure::Ask,
+            (policy, _) => policy,
+        },
     };
     let facts = Facts {
         kind: Kind::Deploy,
@@ -247,7 +300,14 @@ pub(crate) fn plan_deploy(site: &Site, situation: &Situation, release: &Release,
             outworn: outworn(site, situation, Some(release.number)),
         }],
     };
-    strategy::symlink(&facts, &steps)
+    Ok(strategy::symlink(&facts, &steps))
+}
+
+/// Returns what serves now, and what it was deployed with.
+async fn old<'a>(app: &App, site: &Site, situation: &'a Situation) -> Result<Option<Old<'a>>, CliError> {
+    let Some(live) = &situation.live_release else { return Ok(None) };
+    let settings = Settings::recorded(app, live).await?.unwrap_or_else(|| site.settings.clone());
+    Ok(Some(Old { commit: &live.release.revision.commit, settings }))
 }
 
 /// Only what concerns the release: the facts are written into the plan.

@@ -21,7 +21,7 @@ fn project_file() -> String {
          A change of a key marked * makes a new release at the next deploy, even of the same commit.\n",
     );
     for section in SECTIONS {
-        let _infallible = write!(page, "\n## [{}]: {}\n\n", section.name, section.about);
+        let _infallible = write!(page, "\n## {}: {}\n\n", section.heading(), section.about);
         page.push_str("| key | default | example | what it does |\n|---|---|---|---|\n");
         for key in KEYS.iter().filter(|key| key.section == section.name) {
             let default = key.default.map_or_else(|| "must be given".to_owned(), |it| format!("`{it}`"));

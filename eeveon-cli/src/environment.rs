@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, env, ffi::OsString, path::PathBuf};
 
-use eeveon_core::{Actor, Untrusted};
+use eeveon_core::{Actor, Secret, SecretError, SecretRef, Secrets, Untrusted};
 
 /// The environment, as far as EEveon looks at it.
 #[derive(Clone, Debug, Default)]
@@ -60,5 +60,25 @@ impl Environment {
     /// Returns who runs the command.
     pub fn actor(&self) -> Actor {
         Actor::User(Untrusted::from(self.user.clone()))
+    }
+}
+
+impl Secrets for Environment {
+    fn reveal(&self, at: &SecretRef) -> Result<Secret, SecretError> {
+        /// A file anywhere near this size holds no secret.
+        const LIMIT_BYTES: u64 = 64 << 10;
+        let missing = |why: String| SecretError::Missing { at: at.to_string(), why };
+        let value = match at {
+            SecretRef::Env(name) => Self::variable(name).ok_or_else(|| missing("is not set".to_owned()))?,
+            SecretRef::File(path) => {
+                let unreadable = |error: std::io::Error| missing(format!("cannot be read: {error}"));
+                let mut text = String::new();
+                let file = std::fs::File::open(path).map_err(unreadable)?;
+                std::io::Read::read_to_string(&mut std::io::Read::take(file, LIMIT_BYTES), &mut text)
+                    .map_err(unreadable)?;
+                text
+            }
+        };
+        Secret::new(value.trim()).ok_or_else(|| missing("is empty".to_owned()))
     }
 }

@@ -4,10 +4,11 @@ use std::{
     borrow::Cow,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use eeveon_core::{Class, Diagnose, EngineError, Failure, InvalidName, ProjectName, Stage, StepError};
+use eeveon_core::{
+    Class, Diagnose, EngineError, Failure, InvalidName, ProjectName, SecretError, Stage, StepError,
+};
 
 use crate::{config::ConfigError, exit::Exit};
 
@@ -98,8 +99,8 @@ pub enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// What the source is to be asked with is missing.
-    #[error("{0}")]
-    Secret(Arc<ConfigError>),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The engine had to stop.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -140,7 +141,7 @@ impl CliError {
     fn inner(&self) -> Option<&dyn Diagnose> {
         match self {
             Self::Config(error) => Some(error),
-            Self::Secret(error) => Some(&**error),
+            Self::Secret(error) => Some(error),
             Self::Engine(error) => Some(error),
             Self::Store(error) => Some(error),
             Self::Source(error) => Some(error),

@@ -16,11 +16,15 @@ mod exit;
 mod gates;
 mod home;
 mod lease;
+mod notifying;
+mod probing;
 mod render;
 mod reporting;
+mod settings;
 mod settling;
 mod signals;
 mod situation;
+mod steps;
 mod view;
 
 use std::ffi::OsString;
@@ -111,8 +115,11 @@ pub fn command_line() -> clap::Command {
 async fn run(ui: Ui, cli: Cli, environment: Environment, home: Home) -> Result<Exit, Unable> {
     let command = cli.command;
     let app = App::open(ui, home, environment, name(&command)).await.map_err(Unable::early)?;
+    notifying::courier(&app).begin().await.map_err(|error| Unable::early(error.into()))?;
     settling::settle(&app).await.map_err(Unable::early)?;
-    match carry_out(&app, command).await {
+    let result = carry_out(&app, command).await;
+    notifying::deliver(&app).await;
+    match result {
         Ok(exit) => Ok(exit),
         Err(error) => {
             let serving = match app.concerned.get() {
@@ -143,6 +150,7 @@ async fn carry_out(app: &App, command: Command) -> Result<Exit, CliError> {
         Command::Cancel(it) => it.run(app).await,
         Command::Resume(it) => it.run(app).await,
         Command::Quarantine(it) => it.run(app).await,
+        Command::Notify(it) => it.run(app).await,
         Command::Check(it) => it.run(app).await,
         Command::Vacuum(it) => it.run(app).await,
         Command::Completions(it) => it.run(&app.ui),
@@ -170,6 +178,7 @@ fn name(command: &Command) -> &'static str {
         Command::Cancel(_) => "cancel",
         Command::Resume(_) => "resume",
         Command::Quarantine(_) => "quarantine",
+        Command::Notify(_) => "notify",
         Command::Check(_) => "check",
         Command::Vacuum(_) => "vacuum",
         Command::Completions(_) => "completions",

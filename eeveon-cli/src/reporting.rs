@@ -2,7 +2,9 @@
 //! journal says.
 
 use eeveon_build::StepLog;
-use eeveon_core::{CommitId, Outcome, ProjectName, ReleaseNumber, Untrusted};
+use eeveon_core::{
+    CommitId, DeploymentId, Outcome, ProjectName, ReleaseNumber, Seq, Stage, State, StepKey, Untrusted,
+};
 use eeveon_store::Deployment;
 use serde::Serialize;
 
@@ -128,14 +130,40 @@ pub(crate) async fn failed(app: &App, site: &Site, deployment: &Deployment) -> R
             }
         }
     }
-    if parked.is_some() && outcome.is_none() && !app.ui.json {
-        let next = format!(
-            "`ee-deploy resume {0}` tries again, `ee-deploy resume {0} --skip` leaves the step out",
-            deployment.id
-        );
+    if app.ui.json {
+        return Ok(());
+    }
+    if let (Some((step, _)), None) = (parked, outcome) {
+        let next = match is_question(app, deployment.id, step).await {
+            Some(true) => format!(
+                "`ee-deploy resume {0}` looks again, `ee-deploy resume {0} --skip` keeps the release, `ee-deploy cancel {0}` goes back",
+                deployment.id
+            ),
+            Some(false) => format!(
+                "`ee-deploy resume {0}` looks again, `ee-deploy resume {0} --skip` keeps the release",
+                deployment.id
+            ),
+            None => format!(
+                "`ee-deploy resume {0}` tries again, `ee-deploy resume {0} --skip` leaves the step out",
+                deployment.id
+            ),
+        };
         app.ui.err(Line::default().dim("  next  ").plain(next));
     }
+    if deployment.undone.iter().any(|step| step.as_str().starts_with("verify/")) {
+        app.ui.err(Line::default().dim("  now   ").plain("what serves again has passed its checks"));
+    }
     Ok(())
+}
+
+/// Tells, when a check on the way forward failed, whether going back is still possible.
+async fn is_question(app: &App, id: DeploymentId, step: &StepKey) -> Option<bool> {
+    let mut state = State::default();
+    for entry in app.store.read(id, Seq::default()).await.ok()? {
+        state.apply(&entry.record).ok()?;
+    }
+    let is_check = state.plan.step(step)?.stage == Stage::Check;
+    (is_check && !state.unwinding).then(|| state.can_turn_back())
 }
 
 /// Returns the end of what the failing step printed, if it printed anything.

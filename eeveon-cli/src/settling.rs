@@ -46,7 +46,7 @@ pub(crate) async fn settle_held(app: &App, site: &Site, held: &Held) -> Result<(
             continue;
         }
         held.works_on(deployment.id);
-        let engine = site.engine(app, held, &Feed::default());
+        let engine = site.as_opened(app, deployment.id).await?.engine(app, held, &Feed::default());
         let text = match engine.recover(deployment.id, &held.session).await {
             Ok(outcome) => match outcome.as_str() {
                 "succeeded" => "was finished".to_owned(),

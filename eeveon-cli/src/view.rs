@@ -1,7 +1,7 @@
 //! What several commands show: a deployment as JSON, what is live, who runs what.
 
-use eeveon_core::{CommitId, DeploymentId, Failure, Outcome, ProjectName, ReleaseNumber, Untrusted};
-use eeveon_store::{Deployment, DeploymentFilter, KnownRelease, Liveness};
+use eeveon_core::{CommitId, DeploymentId, Failure, Outcome, ProjectName, ReleaseNumber, StepKey, Untrusted};
+use eeveon_store::{Checked, Deployment, DeploymentFilter, KnownRelease, Liveness};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -25,6 +25,10 @@ pub(crate) struct DeploymentRow {
     finished_at: Option<Timestamp>,
     duration_ms: Option<i64>,
     failure: Option<Failure>,
+    /// The health checks that came to an end: `{step, passed, looks}`.
+    checks: Vec<Checked>,
+    /// The steps that were taken back.
+    undone: Vec<StepKey>,
 }
 
 impl From<Deployment> for DeploymentRow {
@@ -46,6 +50,8 @@ impl From<Deployment> for DeploymentRow {
             author: it.release.revision.author,
             started_at: it.started_at,
             finished_at: it.finished_at,
+            checks: it.checks,
+            undone: it.undone,
         }
     }
 }

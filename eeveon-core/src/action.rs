@@ -18,6 +18,15 @@ pub enum Interrupted {
     Park,
 }
 
+/// What the engine does once a step before the point of no return has failed for good.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnFailure {
+    /// Take everything back.
+    TurnBack,
+    /// Leave things as they are and ask a person.
+    Ask,
+}
+
 /// How far an action reaches. Before an action that reaches into the world runs, its intent must
 /// outlive a power cut; for one that only prepares the new release, a process's death is enough,
 /// because a release nobody remembers is swept away.
@@ -143,6 +152,11 @@ pub trait Action: Send + Sync + 'static {
     fn interrupted(&self) -> Interrupted {
         Interrupted::Rerun
     }
+
+    /// What to do when `run` has failed and is not tried again.
+    fn on_failure(&self, _params: &Self::Params) -> OnFailure {
+        OnFailure::TurnBack
+    }
 }
 
 /// What an action may see besides its parameters.
@@ -222,6 +236,7 @@ pub(crate) trait ErasedAction: Send + Sync {
     async fn run(&self, cx: &StepContext<'_>) -> Result<Value, StepError>;
     async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError>;
     fn interrupted(&self) -> Interrupted;
+    fn on_failure(&self, params: &Value) -> OnFailure;
     fn effect(&self) -> Effect;
 }
 
@@ -240,6 +255,11 @@ impl<A: Action> ErasedAction for A {
 
     fn interrupted(&self) -> Interrupted {
         Action::interrupted(self)
+    }
+
+    fn on_failure(&self, params: &Value) -> OnFailure {
+        // Parameters that cannot be read have failed the step; that is no reason to ask.
+        decode::<A::Params>(params).map_or(OnFailure::TurnBack, |params| Action::on_failure(self, &params))
     }
 
     fn effect(&self) -> Effect {

@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Actor, Class, Clock, Decision, DeploymentId, Diagnose, Durability, Effect, Entry, FORMAT, Feed, Fence,
-    Interrupted, Journal, JournalError, Outcome, Permit, Plan, Record, Registry, Request, Retry, RetryPolicy,
-    Seq, State, StepContext, StepError, StepKey, StepProgress, StepSpec, SystemClock, decide,
+    Interrupted, Journal, JournalError, OnFailure, Outcome, Permit, Plan, Record, Registry, Request, Retry,
+    RetryPolicy, Seq, Stage, State, StepContext, StepError, StepKey, StepProgress, StepSpec, SystemClock,
+    decide,
     state::{IllegalRecord, Progress},
 };
 
@@ -48,8 +49,8 @@ pub enum EngineError {
     /// A person must look at a step.
     #[error("step `{0}` waits for a person")]
     Parked(StepKey),
-    /// Only a step that waits while it is taken back can be skipped.
-    #[error("deployment {0} does not wait at a step that was to be taken back")]
+    /// Only a check, or a step that waits while it is taken back, can be skipped.
+    #[error("deployment {0} does not wait at a check or at a step that was to be taken back")]
     NothingToSkip(DeploymentId),
     /// What was asked is not possible any more.
     #[error("deployment {0} is past the point of no return and can only go forward")]
@@ -220,12 +221,12 @@ impl Engine {
         run.drive().await
     }
 
-    /// Goes on with a deployment that waits while it is taken back, as if the step it waits at had
-    /// been: a person saw to it, or knows that there is nothing to see to.
+    /// Goes on with a deployment that waits, leaving out the step it waits at: a check that a person
+    /// overrules, or something to be taken back that a person saw to.
     ///
     /// # Errors
     ///
-    /// `NothingToSkip` when it does not wait at such a step; otherwise as [`Engine::deploy`].
+    /// `NothingToSkip` when it waits at no such step; otherwise as [`Engine::deploy`].
     pub async fn skip(
         &self,
         id: DeploymentId,
@@ -234,15 +235,23 @@ impl Engine {
         session: &Session,
     ) -> Result<Outcome, EngineError> {
         let run = Run::load(self, id, session).await?;
-        let waiting = run.ledger.lock().await.state.parked.as_ref().map(|(step, _)| step.clone());
-        let is_undone = |state: &State, step: &StepKey| state.steps.get(step) == Some(&Progress::Undoing);
-        let Some(step) = waiting else { return Err(EngineError::NothingToSkip(id)) };
-        if !is_undone(&run.ledger.lock().await.state, &step) {
-            return Err(EngineError::NothingToSkip(id));
-        }
+        let state = run.ledger.lock().await.state.clone();
+        let Some((step, _)) = state.parked else { return Err(EngineError::NothingToSkip(id)) };
+        let is_check = state.plan.step(&step).is_some_and(|it| it.stage == Stage::Check);
+        let [begin, end] = match state.steps.get(&step) {
+            Some(Progress::Undoing) => {
+                [Record::UndoStarted { step: step.clone(), attempt: 1 }, Record::UndoFinished { step }]
+            }
+            // A check's output is optional, so that it can be absent here.
+            Some(Progress::Started) if is_check => [
+                Record::Started { step: step.clone(), attempt: 1 },
+                Record::Finished { step, output: serde_json::Value::Null },
+            ],
+            _ => return Err(EngineError::NothingToSkip(id)),
+        };
         run.record(Record::Unparked { by, reason }).await?;
-        run.record(Record::UndoStarted { step: step.clone(), attempt: 1 }).await?;
-        run.record(Record::UndoFinished { step }).await?;
+        run.record(begin).await?;
+        run.record(end).await?;
         run.drive().await
     }
 
@@ -457,12 +466,18 @@ impl<'a> Run<'a> {
                 continue;
             }
             let failure = error.into_failure(step.stage);
-            return self
-                .record(match before_pivot {
-                    true => Record::Failed { step: key.clone(), failure },
-                    false => Record::Parked { step: key.clone(), failure: Some(failure) },
-                })
-                .await;
+            let asks = self
+                .engine
+                .actions
+                .get(&step.action)
+                .is_ok_and(|it| it.on_failure(&step.params) == OnFailure::Ask);
+            let mut ledger = self.ledger.lock().await;
+            // When another step of the wave has turned the deployment back, there is nothing to ask.
+            let record = match before_pivot && (!asks || ledger.state.unwinding) {
+                true => Record::Failed { step: key.clone(), failure },
+                false => Record::Parked { step: key.clone(), failure: Some(failure) },
+            };
+            return self.write(&mut ledger, record).await;
         }
     }
 

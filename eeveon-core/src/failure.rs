@@ -3,6 +3,7 @@
 use std::{borrow::Cow, error::Error, fmt};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The part of a deployment a step belongs to. People see these names.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -89,6 +90,10 @@ pub trait Diagnose: Error + Send + Sync + 'static {
     fn class(&self) -> Class {
         Class::Failed
     }
+    /// Returns what programs may want to know beyond the message, such as what a health check saw.
+    fn details(&self) -> Option<Value> {
+        None
+    }
 }
 
 /// Any diagnosable error, on its way from an action to the engine.
@@ -134,6 +139,9 @@ pub struct Failure {
     pub causes: Vec<String>,
     /// What the reader should try.
     pub hint: Option<String>,
+    /// What programs may want to know beyond the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Value>,
 }
 
 impl Failure {
@@ -152,6 +160,7 @@ impl Failure {
             message: error.to_string(),
             causes,
             hint: error.hint().map(Cow::into_owned),
+            details: error.details(),
         }
     }
 }

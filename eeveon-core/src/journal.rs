@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Actor, CommitId, DeploymentId, Failure, Live, Plan, ProjectName, Release, StepKey, TargetName, Trigger,
+    Actor, Class, CommitId, DeploymentId, Failure, Live, Plan, ProjectName, Release, StepKey, TargetName,
+    Trigger,
 };
 
 /// The version of the journal's format that this crate writes and reads. It changes whenever a
@@ -66,6 +67,14 @@ pub struct Request {
     pub config: String,
     /// What the outcome does to the quarantine.
     pub quarantine: Quarantining,
+    /// Whether the release changes something that going back does not change back, such as a
+    /// database's schema.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub irreversible: bool,
+    /// What was in force when the release was made, as whoever composed the deployment wrote it, so
+    /// that going back to the release can use it again. Holds no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Value>,
 }
 
 /// What the outcome of a deployment does to the quarantine. Carried out by the store together with
@@ -78,6 +87,22 @@ pub struct Quarantining {
     pub own_when_reverted: bool,
     /// Lifted when it succeeds: put-aside commits that the release's commit descends from.
     pub lift_on_success: Vec<CommitId>,
+}
+
+impl Quarantining {
+    /// Returns the commits that `outcome` puts aside, `own` being the release's.
+    pub fn put_aside(&self, own: &CommitId, outcome: &Outcome) -> Vec<CommitId> {
+        match outcome {
+            Outcome::Succeeded => self.on_success.clone(),
+            // A fault of the machine says nothing about the commit.
+            Outcome::Reverted { failure: Some(failure), served: true }
+                if failure.class == Class::Failed && self.own_when_reverted =>
+            {
+                vec![own.clone()]
+            }
+            Outcome::Reverted { .. } | Outcome::Refused { .. } => Vec::new(),
+        }
+    }
 }
 
 impl Request {

@@ -16,12 +16,13 @@ pub mod feed;
 pub mod journal;
 pub mod plan;
 pub mod retry;
+pub mod secret;
 pub mod state;
 pub mod strategy;
 pub mod untrusted;
 pub mod words;
 
-pub use action::{Action, Effect, Interrupted, Permit, Progress, Registry, StepContext};
+pub use action::{Action, Effect, Interrupted, OnFailure, Permit, Progress, Registry, StepContext};
 pub use content::{ContentId, ContentReader, Contents, FileEntry, FileKind};
 pub use deployer::{Deployer, Placed, Present, Reach, Removal, Traffic};
 pub use engine::{Engine, EngineError, Session};
@@ -33,6 +34,7 @@ pub use journal::{
 };
 pub use plan::{Plan, PlanBuilder, Slot, StepKey, StepSpec};
 pub use retry::RetryPolicy;
+pub use secret::{Secret, SecretError, SecretRef, Secrets};
 pub use state::{Decision, Progress as StepStatus, State, decide};
 pub use strategy::{Checkpoints, Facts, TargetFacts};
 pub use untrusted::Untrusted;

@@ -99,10 +99,16 @@ impl State {
                 self.steps.insert(step.clone(), Progress::Failed);
                 self.failure.get_or_insert_with(|| failure.clone());
                 self.unwinding = true;
+                // Another step of the wave may have asked a person: there is nothing to decide now.
+                self.unpark();
             }
             Record::Cancelled { .. } => {
                 if !self.can_turn_back() {
                     return Err(IllegalRecord("cancelled past the point of no return"));
+                }
+                // What made it wait for a person is why it is taken back.
+                if let (false, Some((_, Some(failure)))) = (self.unwinding, &self.parked) {
+                    self.failure.get_or_insert_with(|| failure.clone());
                 }
                 self.unwinding = true;
                 self.unpark();

@@ -38,6 +38,8 @@ pub trait Checkpoints {
     fn before_switch(&self, _plan: &mut PlanBuilder, _on: &TargetFacts, _placed: &Slot<Placed>) {}
     /// The release serves; what is added here decides whether it stays.
     fn switched(&self, _plan: &mut PlanBuilder, _on: &TargetFacts, _placed: &Slot<Placed>) {}
+    /// The release serves and will stay; what fails here waits for a person.
+    fn kept(&self, _plan: &mut PlanBuilder, _on: &TargetFacts, _placed: &Slot<Placed>) {}
 }
 
 /// All targets at once, by a link: the release is made ready beside the live one everywhere, then
@@ -89,6 +91,10 @@ pub fn symlink(facts: &Facts, checkpoints: &dyn Checkpoints) -> Plan {
         checkpoints.switched(&mut plan, it, placed);
     }
     plan.pivot();
+    for (it, placed) in facts.targets.iter().zip(&placed) {
+        checkpoints.kept(&mut plan, it, placed);
+    }
+    plan.then();
     for it in facts.targets.iter().filter(|it| !it.outworn.is_empty()) {
         let outworn = Outworn { target: it.target.clone(), releases: it.outworn.clone() };
         plan.step::<Remove>(Stage::Retire, &format!("retire/{}", it.target.name), &outworn);

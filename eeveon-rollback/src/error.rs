@@ -108,6 +108,15 @@ pub enum RollbackError {
         /// What one could go back to, newest first.
         there: Vec<Listed>,
     },
+    /// Between the live release and the one to go back to lies what going back does not undo.
+    #[error(
+        "going back would cross release {}, which changed something that going back does not change back",
+        releases.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Irreversible {
+        /// Which releases, newest first.
+        releases: Vec<ReleaseNumber>,
+    },
     /// The release that was asked for serves already.
     #[error("release {release} serves already")]
     AlreadyLive {
@@ -128,6 +137,7 @@ impl Diagnose for RollbackError {
             Self::Ambiguous { .. } => "rollback/ambiguous",
             Self::NothingBefore { .. } => "rollback/nothing-before",
             Self::AlreadyLive { .. } => "rollback/already-live",
+            Self::Irreversible { .. } => "rollback/irreversible",
         }
     }
 
@@ -154,6 +164,11 @@ impl Diagnose for RollbackError {
             Self::Ambiguous { .. } => "give more digits of the commit, or the release number".into(),
             Self::NothingBefore { .. } => {
                 "name a release: `ee-deploy rollback NAME VERSION`; `ee-deploy releases NAME` lists them"
+                    .into()
+            }
+            Self::Irreversible { .. } => {
+                "make sure the older release works with what is there now, then add \
+                 `--across-irreversible`"
                     .into()
             }
             Self::AlreadyLive { .. } => {
@@ -253,6 +268,7 @@ mod tests {
             RollbackError::Ambiguous { asked, candidates: there() },
             RollbackError::NothingBefore { there: there() },
             RollbackError::AlreadyLive { release },
+            RollbackError::Irreversible { releases: vec![release] },
         ];
         for error in all {
             let page = format!(

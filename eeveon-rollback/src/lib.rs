@@ -16,4 +16,4 @@ pub use gates::{GateState, OrderFacts, OrderGate, QuarantineFacts, QuarantineGat
 pub use order::{Parents, Verdict, relate};
 pub use quarantine::PutAside;
 pub use retention::{Kept, Policy, Roles, Standing, outworn};
-pub use target::{Candidates, KnownRelease, choose, predecessor};
+pub use target::{Candidates, KnownRelease, choose, crossed, predecessor};

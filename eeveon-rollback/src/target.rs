@@ -19,6 +19,8 @@ pub struct KnownRelease {
     pub commit: CommitId,
     /// Whether a deployment of it ever succeeded.
     pub succeeded: bool,
+    /// Whether it changed something that going back does not change back.
+    pub irreversible: bool,
 }
 
 /// What one may go back to.
@@ -75,6 +77,15 @@ pub fn predecessor(
     }
     let at = stack.iter().position(|it| Some(*it) == live)?;
     stack.get(at.checked_sub(1)?).copied()
+}
+
+/// Returns the irreversible releases that lie between `live` and an older `to`, newest first. One
+/// that failed counts too: how far its migration came, nobody knows.
+pub fn crossed(known: &[KnownRelease], live: Option<ReleaseNumber>, to: ReleaseNumber) -> Vec<ReleaseNumber> {
+    let between = |it: &&KnownRelease| it.irreversible && it.release > to && Some(it.release) <= live;
+    let mut crossed: Vec<ReleaseNumber> = known.iter().filter(between).map(|it| it.release).collect();
+    crossed.sort_unstable_by(|a, b| b.cmp(a));
+    crossed
 }
 
 impl Candidates<'_> {

@@ -2,7 +2,7 @@
 #![cfg(test)]
 
 use eeveon_core::{CommitId, DeploymentId, Diagnose, Present, ReleaseNumber};
-use eeveon_rollback::{Candidates, KnownRelease, RollbackError, Unfit, choose, predecessor};
+use eeveon_rollback::{Candidates, KnownRelease, RollbackError, Unfit, choose, crossed, predecessor};
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -33,6 +33,7 @@ fn past() -> Past {
         release: ReleaseNumber(n),
         commit: commit.clone(),
         succeeded: true,
+        irreversible: false,
     });
     let present = (1..=4).map(|n| Present {
         release: ReleaseNumber(n),
@@ -192,4 +193,20 @@ proptest! {
         }
         prop_assert!(passed.len() < 6);
     }
+}
+
+#[test]
+fn what_lies_between_is_crossed() {
+    let mut scene = past();
+    for n in [2, 3] {
+        scene.release(n).irreversible = true;
+    }
+    let crossed = |live: u64, to: u64| {
+        let numbers = crossed(&scene.known, Some(ReleaseNumber(live)), ReleaseNumber(to));
+        numbers.into_iter().map(|it| it.0).collect::<Vec<_>>()
+    };
+    assert_eq!(crossed(4, 1), [3, 2]);
+    assert_eq!(crossed(4, 2), [3], "what release 2 changed is what it works with");
+    assert_eq!(crossed(4, 3), [0; 0]);
+    assert_eq!(crossed(1, 4), [0; 0], "forward nothing is crossed");
 }

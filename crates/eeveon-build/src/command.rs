@@ -3,21 +3,34 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use async_trait::async_trait;
-use eeveon_core::{Action, Effect, Placed, Slot, StepContext, StepError};
+use eeveon_core::{Action, Effect, OnFailure, Placed, Slot, StepContext, StepError};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{BuildError, Environment, Job, Ran, Runner, StepLog, reap};
 
-/// A command as its operator wrote it. Run as it stands by `sh -eu -c`.
+/// A command as its operator wrote it: a line for the shell, or a program with its arguments.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct CommandLine {
-    /// The text.
+    /// The line, run as it stands by `sh -eu -c`.
     pub line: String,
+    /// A program and its arguments, which no shell reads. Unless empty, they are run and `line` is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
     /// How long it may take, in milliseconds.
     pub timeout_ms: u64,
     /// How long it may write nothing, in milliseconds.
     pub idle_ms: u64,
+}
+
+impl CommandLine {
+    /// Returns the program to start and its arguments.
+    pub(crate) fn words(&self) -> Vec<&str> {
+        match self.args.as_slice() {
+            [] => vec!["/bin/sh", "-eu", "-c", "--", &self.line],
+            args => args.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// Where a command runs.
@@ -44,6 +57,9 @@ pub struct CommandParams {
     pub place: Place,
     /// What both find in their environment: nothing secret, because the plan is stored and shown.
     pub env: BTreeMap<String, String>,
+    /// Whether a failure of `run` is left to a person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ask: bool,
 }
 
 /// Runs a command as one step of a deployment.
@@ -130,5 +146,9 @@ impl Action for Command {
         _: Option<&Option<Ran>>,
     ) -> Result<(), StepError> {
         self.carry_out(cx, params, params.undo.as_ref(), |log| log.undo()).await.map(drop)
+    }
+
+    fn on_failure(&self, params: &CommandParams) -> OnFailure {
+        if params.ask { OnFailure::Ask } else { OnFailure::TurnBack }
     }
 }

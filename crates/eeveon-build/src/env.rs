@@ -40,7 +40,7 @@ impl Environment {
     }
 
     /// Returns these variables with `over` laid on top.
-    pub(crate) fn with(mut self, over: Self) -> Self {
+    pub fn with(mut self, over: Self) -> Self {
         self.0.extend(over.0);
         self
     }

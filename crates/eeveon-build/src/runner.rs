@@ -30,7 +30,7 @@ use crate::{
 /// is a parameter.
 const GATE: &str = r#"IFS= read -r EEVEON_RUN || exit 125
 export EEVEON_RUN
-exec /bin/sh -eu -c -- "$1" </dev/null"#;
+exec "$@" </dev/null"#;
 
 /// Runs commands. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -159,7 +159,7 @@ impl Runner {
         let (gate, go) = io::pipe()?;
         let env = self.base.clone().with(job.env.clone());
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", GATE, "sh", &job.command.line]).current_dir(job.folder);
+        shell.args(["-c", GATE, "sh"]).args(job.command.words()).current_dir(job.folder);
         shell.env_clear().envs(env.iter()).process_group(0);
         shell.stdin(gate).stdout(to_output.try_clone()?).stderr(to_output);
         let mut child = shell.spawn()?;
@@ -214,7 +214,8 @@ mod tests {
                 setsid sh -c 'echo $$ >ready; exec sleep 1000' >/dev/null 2>&1 &
                 read -r pid <ready
                 echo $pid >pid";
-            let command = CommandLine { line: line.to_owned(), timeout_ms: 60_000, idle_ms: 60_000 };
+            let command =
+                CommandLine { line: line.to_owned(), args: Vec::new(), timeout_ms: 60_000, idle_ms: 60_000 };
             let log = StepLog::new(folder.path(), DeploymentId(1), &StepKey::new("build"));
             let env = Environment::default();
             let job = Job { name: "daemon", command: &command, folder: folder.path(), env, log: &log };
@@ -231,7 +232,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (gate, go) = io::pipe().unwrap();
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", GATE, "sh", "touch began"]).current_dir(folder.path()).stdin(gate);
+        shell.args(["-c", GATE, "sh", "touch", "began"]).current_dir(folder.path()).stdin(gate);
         let mut child = shell.stderr(Stdio::inherit()).spawn().unwrap();
         // What happens to the writing end when EEveon is killed.
         drop(go);

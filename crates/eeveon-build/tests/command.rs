@@ -79,13 +79,19 @@ impl<const TAKES_BACK: bool> Scene for Workshop<TAKES_BACK> {
     }
 
     fn params(&self) -> CommandParams {
-        let line = |line: &str| CommandLine { line: line.to_owned(), timeout_ms: 60_000, idle_ms: 60_000 };
+        let line = |line: &str| CommandLine {
+            line: line.to_owned(),
+            args: Vec::new(),
+            timeout_ms: 60_000,
+            idle_ms: 60_000,
+        };
         CommandParams {
             name: "make".to_owned(),
             run: self.run.map(line),
             undo: self.undo.map(line),
             place: serde_json::from_value(json!({"release": "ship/local"})).unwrap(),
             env: BTreeMap::from([("EEVEON_PROJECT".to_owned(), "shop".to_owned())]),
+            ask: false,
         }
     }
 
@@ -180,6 +186,10 @@ fn what_plans_hold_stays_readable() {
         let params: CommandParams = serde_json::from_str(line).unwrap();
         assert_eq!(serde_json::to_string(&params).unwrap(), line);
     }
+    let vector = fs::read_to_string("tests/golden/command-line-args-1.json").unwrap();
+    let line: CommandLine = serde_json::from_str(vector.trim_end()).unwrap();
+    assert_eq!(line.args, ["./bin/check", "--deep"]);
+    assert_eq!(serde_json::to_string(&line).unwrap(), vector.trim_end());
     let folder = serde_json::from_str::<CommandParams>(golden.lines().nth(1).unwrap()).unwrap().place;
     assert!(matches!(folder, Place::Folder(path) if path == *"/srv/shop/current"));
 }

@@ -28,7 +28,8 @@ fn play_victim(folder: &Path) {
         (if test -e stubborn; then trap '' TERM; fi
             sleep 1000 & echo $! >child; echo x >ready; wait) &
         wait";
-    let command = CommandLine { line: line.to_owned(), timeout_ms: 600_000, idle_ms: 600_000 };
+    let command =
+        CommandLine { line: line.to_owned(), args: Vec::new(), timeout_ms: 600_000, idle_ms: 600_000 };
     let log = StepLog::new(folder, DeploymentId(3), &StepKey::new("build/1"));
     let env = Environment::default();
     let job = Job { name: "endless", command: &command, folder, env, log: &log };
@@ -51,7 +52,8 @@ fn take_back(folder: &Path, deployment: DeploymentId, key: StepKey) {
     let runner = Runner::new(Environment::default(), Limits::default());
     let action = Command::new(runner, folder.to_owned(), Environment::default());
     let place = Place::Folder(folder.to_owned());
-    let params = CommandParams { name: String::new(), run: None, undo: None, place, env: BTreeMap::new() };
+    let params =
+        CommandParams { name: String::new(), run: None, undo: None, place, env: BTreeMap::new(), ask: false };
     let step = StepSpec { key, stage: Stage::Build, action: Command::NAME.to_owned(), params: Value::Null };
     let permit = Permit::new(Fence(1), CancellationToken::new());
     let cx = StepContext { deployment, step: &step, attempt: 1, permit, outputs: &BTreeMap::new() };

@@ -44,9 +44,16 @@ impl Bench {
     }
 
     fn run_for(&self, line: &str, timeout_ms: u64, idle_ms: u64) -> Result<Ran, BuildError> {
-        let command = CommandLine { line: line.to_owned(), timeout_ms, idle_ms };
+        let command = CommandLine { line: line.to_owned(), args: Vec::new(), timeout_ms, idle_ms };
         let (folder, env, log) = (self.work(), Environment::default(), self.log());
         self.runner.run(&Job { name: line, command: &command, folder: &folder, env, log: &log }, &self.cancel)
+    }
+
+    fn run_vector(&self, args: Vec<String>) -> Result<Ran, BuildError> {
+        let command = CommandLine { line: String::new(), args, timeout_ms: LONG, idle_ms: LONG };
+        let (folder, env, log) = (self.work(), Environment::default(), self.log());
+        let job = Job { name: "vector", command: &command, folder: &folder, env, log: &log };
+        self.runner.run(&job, &self.cancel)
     }
 
     fn work(&self) -> std::path::PathBuf {
@@ -125,7 +132,8 @@ fn a_failure_says_which_command_and_how() {
 #[test]
 fn it_sees_the_environment_it_was_given_and_no_more() {
     let bench = Bench::new();
-    let command = CommandLine { line: "env >out".to_owned(), timeout_ms: LONG, idle_ms: LONG };
+    let command =
+        CommandLine { line: "env >out".to_owned(), args: Vec::new(), timeout_ms: LONG, idle_ms: LONG };
     let env = variables([("LANG", "de"), ("TOKEN", "a b\n'\"$(id)`id`;\u{1b}")]);
     let (folder, log) = (bench.work(), bench.log());
     bench
@@ -334,4 +342,35 @@ fn a_fork_bomb_is_contained() {
 fn limits_that_were_not_asked_for_are_not_claimed() {
     let enforced = Bench::limited(Limits { nice: 0, memory_bytes: None, processes: None }).runner.enforced();
     assert!(!enforced.memory && !enforced.processes);
+}
+
+#[test]
+fn inj_a_vector_reaches_its_program_as_it_is() {
+    let bench = Bench::new();
+    let odd = ["", "a b", "$(touch x)", "`touch x`", "'\"\\", "; touch x", "-n", "--", "*", "\n", "ä\u{1b}"];
+    let args = ["printf", "%s\\0"].iter().chain(&odd).map(|it| (*it).to_owned()).collect();
+    bench.run_vector(args).unwrap();
+    let said = fs::read(bench.log().path()).unwrap();
+    let said: Vec<_> = said.strip_suffix(b"\0").unwrap().split(|byte| *byte == 0).collect();
+    assert_eq!(said, odd.map(str::as_bytes));
+    assert!(!bench.work().join("x").exists());
+}
+
+#[test]
+fn a_vector_is_watched_like_a_line() {
+    let vector = |args: &[&str]| {
+        let bench = Bench::new();
+        let ended = bench.run_vector(args.iter().map(|it| (*it).to_owned()).collect());
+        assert!(!bench.on_record());
+        (ended.map_err(|error| error.code()), bench)
+    };
+    assert_eq!(vector(&["false"]).0.unwrap_err(), "build/failed");
+    // No shell of its own: what is built into shells only is no program.
+    assert_eq!(vector(&["exit", "0"]).0.unwrap_err(), "build/failed");
+    let (ended, bench) = vector(&["no-such-program"]);
+    assert_eq!(ended.unwrap_err(), "build/failed");
+    assert!(bench.logged().contains("not found"), "{}", bench.logged());
+    let (ended, bench) = vector(&["env"]);
+    ended.unwrap();
+    assert!(bench.logged().contains("EEVEON_RUN="), "{}", bench.logged());
 }

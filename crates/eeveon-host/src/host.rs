@@ -15,7 +15,7 @@ use eeveon_core::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    HostError,
+    Changes, HostError,
     disk::Folder,
     error::Place,
     layout::{CURRENT, RELEASES, SHARED, link_to},
@@ -160,6 +160,15 @@ impl Host {
     pub async fn estimate(&self, permit: &Permit, release: &Release) -> Result<Estimate, StepError> {
         let release = release.clone();
         self.blocking(permit, move |inner, permit| inner.estimate(permit, &release)).await
+    }
+
+    /// Tells in which files `to` differs from `from`, both sealed releases. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `host/release-missing`, `host/damaged`, or that it cannot be read.
+    pub async fn changes(&self, from: ReleaseNumber, to: ReleaseNumber) -> Result<Changes, StepError> {
+        self.look(move |inner, _| inner.changes(from, to)).await
     }
 
     /// Removes what processes that died left behind. Only for the holder of the project's lease.

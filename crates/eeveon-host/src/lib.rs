@@ -17,6 +17,7 @@
 //! is that such a file is only ever used after its content was proven: by the ledger or by
 //! reading it.
 
+mod changes;
 mod crew;
 mod disk;
 mod error;
@@ -36,6 +37,7 @@ mod tree;
 mod verify;
 mod wanted;
 
+pub use changes::Changes;
 pub use error::{Free, HostError, Place, Room};
 pub use host::{Host, HostOptions};
 pub use remove::Purged;

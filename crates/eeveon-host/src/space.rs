@@ -3,7 +3,7 @@
 use eeveon_core::{FileKind, Permit, Release, StepError};
 
 use crate::{
-    HostError, crew,
+    Changes, HostError, crew,
     disk::Folder,
     error::{Free, Place, Room},
     host::Inner,
@@ -14,16 +14,11 @@ use crate::{
     wanted::{Item, Wanted},
 };
 
-/// What deploying a release would change against what is live. Paths are relative to a release and
-/// not necessarily UTF-8; sizes are in bytes.
+/// What deploying a release would change against what is live, and take.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Estimate {
-    /// Files and links only the new release has.
-    pub added: Vec<(Vec<u8>, u64)>,
-    /// Those that are different in it, with their new size.
-    pub changed: Vec<(Vec<u8>, u64)>,
-    /// Those it does not have any more, with their old size. What a build made is not counted.
-    pub removed: Vec<(Vec<u8>, u64)>,
+    /// The files that are different.
+    pub changes: Changes,
     /// How many bytes of the disk the release would take.
     pub bytes_needed: u64,
     /// How many bytes are free there.
@@ -96,10 +91,10 @@ impl Inner {
         let mut estimate = Estimate::default();
         for (item, size) in new.iter().zip(&sizes) {
             let known = live.as_ref().is_some_and(|live| live.find(&item.path).is_some());
-            let list = if known { &mut estimate.changed } else { &mut estimate.added };
+            let list = if known { &mut estimate.changes.changed } else { &mut estimate.changes.added };
             list.push((item.path.clone(), *size));
         }
-        estimate.removed = removed(live.as_ref(), &wanted);
+        estimate.changes.removed = removed(live.as_ref(), &wanted);
 
         let free = nearest(&self.options.path)?.free()?;
         let need = self.need(&wanted, live.as_ref(), &new, &sizes);

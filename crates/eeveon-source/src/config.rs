@@ -1,6 +1,8 @@
 //! What the caller decides: where the source is, how to get at it, and how much of it is too much.
 
-use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use eeveon_core::Secret;
 
 use crate::RepoUrl;
 
@@ -89,40 +91,14 @@ impl Default for Limits {
     }
 }
 
-/// Text that is never shown: it has no `Display`, and its `Debug` says nothing.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps the text. `None` when it is empty or blank: an absent secret is not an empty one.
-    pub fn new(text: impl Into<String>) -> Option<Self> {
-        let text = text.into();
-        (!text.trim().is_empty()).then_some(Self(text))
-    }
-
-    /// Returns the text, for handing it to whom it is meant for.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_shows_nothing_and_is_never_empty() {
+    fn credentials_do_not_show_the_token() {
         let secret = Secret::new("hunter2").unwrap();
-        assert!(!format!("{secret:?}").contains("hunter2"));
         let credentials = Credentials { token: Some(secret), ..Credentials::default() };
         assert!(!format!("{credentials:?}").contains("hunter2"));
-        assert!(Secret::new("").is_none());
-        assert!(Secret::new(" \n").is_none());
     }
 }

@@ -258,6 +258,24 @@ pub enum SourceError {
         /// What was met.
         detail: String,
     },
+    /// The secret of a webhook cannot be used.
+    #[error("the secret of the webhook is refused: {rule}")]
+    HookSecret {
+        /// The rule it breaks.
+        rule: &'static str,
+    },
+    /// A webhook's caller does not prove that it knows the secret.
+    #[error("the webhook delivery is refused: {why}")]
+    HookRefused {
+        /// What is wrong with the proof.
+        why: &'static str,
+    },
+    /// A webhook delivery is genuine and cannot be understood.
+    #[error("the webhook delivery cannot be understood: {detail}")]
+    HookMalformed {
+        /// What was met.
+        detail: String,
+    },
 }
 
 impl SourceError {
@@ -303,6 +321,9 @@ impl Diagnose for SourceError {
             Self::Mirror { .. } => "source/mirror",
             Self::Io { .. } => "source/io",
             Self::Protocol { .. } => "source/protocol",
+            Self::HookSecret { .. } => "source/hook-secret",
+            Self::HookRefused { .. } => "source/hook-refused",
+            Self::HookMalformed { .. } => "source/hook-malformed",
         }
     }
 
@@ -373,6 +394,11 @@ impl Diagnose for SourceError {
             Self::Mirror { .. } => "move what is there away, or use another home",
             Self::Io { .. } => "check permissions and free space",
             Self::Protocol { .. } => "check that the address is that of a git repository, and try again",
+            Self::HookSecret { .. } => "let the forge or EEveon generate the secret, and copy all of it",
+            Self::HookRefused { .. } => "set the same secret at the forge and here, and check the clocks",
+            Self::HookMalformed { .. } => {
+                "compare the hook's settings at the forge with the steps EEveon shows for it"
+            }
         }))
     }
 
@@ -386,7 +412,8 @@ impl Diagnose for SourceError {
     fn class(&self) -> Class {
         match self {
             Self::Stopped(stopped) => stopped.class(),
-            Self::Url { .. } => Class::Config,
+            Self::Url { .. } | Self::HookSecret { .. } => Class::Config,
+            Self::HookRefused { .. } => Class::Refused,
             Self::RefName { .. } | Self::Ambiguous { .. } | Self::RevisionMissing { .. } => Class::Usage,
             Self::Unreachable { .. }
             | Self::TimedOut { .. }

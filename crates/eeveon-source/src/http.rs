@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use eeveon_core::action::Stopped;
+use eeveon_core::{Secret, action::Stopped};
 use gix::protocol::transport::{
     Protocol,
     client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse, Transport},
@@ -21,7 +21,7 @@ use reqwest::{
 use tokio::runtime::Handle;
 
 use crate::{
-    Secret, SourceConfig, SourceError,
+    SourceConfig, SourceError,
     refs::shown,
     transport::Line,
     url::RepoUrl,

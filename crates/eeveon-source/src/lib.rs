@@ -7,6 +7,8 @@
 //! this machine, and `git pack-objects` for [`Mirror::compact`]. No hook, filter, credential helper or configuration but the mirror's own is ever
 //! consulted.
 //!
+//! [`forge`] understands the webhooks by which forges tell of something new.
+//!
 //! # `.deployignore`
 //!
 //! Files of this name, in any folder of what is deployed (none above `dir`), say what is not deployed, with exactly the meaning
@@ -19,6 +21,7 @@ mod config;
 mod contents;
 mod discover;
 mod error;
+pub mod forge;
 mod history;
 mod http;
 mod ignore;
@@ -34,7 +37,7 @@ mod untracked;
 mod url;
 mod watch;
 
-pub use config::{Credentials, Limits, Secret, SourceConfig};
+pub use config::{Credentials, Limits, SourceConfig};
 pub use discover::{LocalRepository, discover};
 pub use error::SourceError;
 pub use history::Between;

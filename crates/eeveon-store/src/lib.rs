@@ -1,4 +1,5 @@
-//! What EEveon remembers: journals, releases, leases, quarantine, requests to stop.
+//! What EEveon remembers: journals, releases, leases, quarantine, requests to stop, and what those
+//! who follow the journals have still to tell.
 //!
 //! [`Store`] is the trait; [`SqliteStore`] is the default; [`MemoryStore`] serves embedders and
 //! tests. The trait asks for nothing only SQLite has: compare-and-set appends, leases with fencing
@@ -7,6 +8,7 @@
 mod error;
 mod journal;
 mod lease;
+mod letter;
 mod memory;
 mod owner;
 mod project;
@@ -22,14 +24,18 @@ use jiff::Timestamp;
 
 pub use error::StoreError;
 pub use journal::FencedJournal;
+pub use letter::{DEAD_LETTERS_KEPT, LETTERS_KEPT, Letter, LetterEnd, LetterFilter, LetterState, NewLetter};
 pub use memory::MemoryStore;
 pub use owner::{Liveness, Owner};
 pub use sqlite::{SCHEMA_VERSION, SqliteStore};
 pub use ticks::{SystemTicks, Tick, Ticks};
 pub use types::{
-    Acquired, CancelRequest, Deployment, DeploymentFilter, Holder, KnownRelease, Lease, Quarantined,
-    ReleaseStatus,
+    Acquired, AutomaticOff, CancelRequest, Checked, Deployment, DeploymentFilter, Holder, KnownRelease,
+    Lease, Position, Quarantined, ReleaseStatus,
 };
+
+/// An entry and its place among those of all deployments, or why it cannot be read.
+pub type Followed = (Position, Result<Entry, StoreError>);
 
 /// What EEveon remembers. Every method is one transaction: it happens entirely or not at all, also
 /// when the process dies in it.
@@ -67,6 +73,68 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// `Unreadable` for an entry this version cannot read; nothing is skipped.
     async fn read(&self, deployment: DeploymentId, from: Seq) -> Result<Vec<Entry>, StoreError>;
+
+    /// Reads the entries of all deployments after a position, in the order they were recorded; at
+    /// most `limit`.
+    ///
+    /// An entry that is damaged, or that this version cannot read, is an error in its place. So it is
+    /// in nobody's way, and whoever follows says that it was there and goes on behind it. An entry
+    /// that was only to outlive its process can still be lost in a power cut, and its position be given
+    /// to another: whoever tells others of it makes something durable first, such as by
+    /// [`Store::begin_sending`].
+    async fn follow(&self, after: Position, limit: u32) -> Result<Vec<Followed>, StoreError>;
+
+    /// Returns the position of the newest entry, zero if there is none. A follower that is not to tell
+    /// of what was before it begins here.
+    async fn newest_position(&self) -> Result<Position, StoreError>;
+
+    /// Returns how far a follower has come; `None` if it never posted anything.
+    async fn cursor(&self, follower: &str) -> Result<Option<Position>, StoreError>;
+
+    /// Takes in a follower's letters, and notes that it is done with everything up to `upto`. Returns
+    /// false, and changes nothing, unless that leads it forward.
+    ///
+    /// Several processes may follow under one name. A letter whose `position` the cursor had passed
+    /// before was posted by another of them, and maybe delivered since: it is ignored. So is one that is
+    /// there already, with the same project, channel and key. When more than [`LETTERS_KEPT`]
+    /// letters of a project are on their way, the oldest that wait become dead ones.
+    async fn post(&self, follower: &str, upto: Position, letters: &[NewLetter]) -> Result<bool, StoreError>;
+
+    /// Lists letters, oldest first.
+    async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError>;
+
+    /// Returns when the first of a follower's waiting letters is due.
+    async fn next_due(&self, follower: &str) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Notes that a letter is being sent, once more, before it leaves: not even a power cut undoes
+    /// that. Of many who ask one gets it. `None` when it does not wait, or is gone.
+    async fn begin_sending(&self, letter: u64) -> Result<Option<Letter>, StoreError>;
+
+    /// Notes what came of sending a letter. One that was delivered is removed, whatever its state; the
+    /// other ends count only for a letter that is being sent, also one that a dead process left so.
+    /// Returns whether it counted. Of a project's dead letters [`DEAD_LETTERS_KEPT`] are kept.
+    async fn settle(&self, letter: u64, end: LetterEnd) -> Result<bool, StoreError>;
+
+    /// Lets a dead letter wait again: due at once, as if it had never been tried. Returns whether there
+    /// is such a letter and it was dead.
+    async fn revive(&self, letter: u64, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Removes a letter, whatever its state. Returns whether there was one.
+    async fn forget(&self, letter: u64) -> Result<bool, StoreError>;
+
+    /// Removes the dead letters that were written before a moment; returns how many.
+    async fn purge_dead(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Returns who switched automatic deploys of `project` off; `None` while they are on.
+    async fn automatic(&self, project: &ProjectName) -> Result<Option<AutomaticOff>, StoreError>;
+
+    /// Switches automatic deploys of `project` off, or on again with `None`.
+    async fn set_automatic(&self, project: &ProjectName, off: Option<AutomaticOff>)
+    -> Result<(), StoreError>;
+
+    /// Removes what is kept of a project besides its history: letters, quarantine, and whether automatic
+    /// deploys are off. Deployments, releases and the numbers given out stay.
+    async fn forget_project(&self, project: &ProjectName) -> Result<(), StoreError>;
 
     /// Returns one deployment, summed up.
     async fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>, StoreError>;

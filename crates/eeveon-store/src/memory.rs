@@ -1,5 +1,7 @@
 //! A store that forgets everything when it is dropped: for embedders and tests.
 
+mod outbox;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,9 +13,11 @@ use eeveon_core::{Actor, CommitId, DeploymentId, Durability, Entry, Fence, Proje
 use jiff::Timestamp;
 
 use crate::{
-    Acquired, CancelRequest, Deployment, DeploymentFilter, Holder, KnownRelease, Lease, Owner, Quarantined,
-    Store, StoreError, SystemTicks, Ticks,
+    Acquired, AutomaticOff, CancelRequest, Deployment, DeploymentFilter, Followed, Holder, KnownRelease,
+    Lease, Letter, LetterEnd, LetterFilter, LetterState, NewLetter, Owner, Position, Quarantined, Store,
+    StoreError, SystemTicks, Ticks,
     lease::{self, Newest},
+    memory::outbox::Outbox,
     project::{self, Summary},
 };
 
@@ -34,6 +38,10 @@ struct Tables {
     quarantine: BTreeMap<(ProjectName, CommitId), Quarantined>,
     leases: BTreeMap<String, Newest>,
     cancels: BTreeMap<DeploymentId, CancelRequest>,
+    /// Which entry is at each position, from the first one on.
+    order: Vec<(DeploymentId, Seq)>,
+    outbox: Outbox,
+    automatic_off: BTreeMap<ProjectName, AutomaticOff>,
 }
 
 impl MemoryStore {
@@ -92,6 +100,7 @@ impl Store for MemoryStore {
         }
         let follows = project::follow(tables.summaries.get(&entry.deployment).cloned(), entry)?;
         tables.journals.entry(entry.deployment).or_default().push(entry.clone());
+        tables.order.push((entry.deployment, entry.seq));
         if let Some(release) = follows.release {
             let key = (release.release.project.clone(), release.number());
             tables.releases.entry(key).or_insert(release);
@@ -117,6 +126,88 @@ impl Store for MemoryStore {
         let tables = self.tables();
         let journal = tables.journals.get(&deployment);
         Ok(journal.into_iter().flatten().filter(|entry| entry.seq >= from).cloned().collect())
+    }
+
+    async fn follow(&self, after: Position, limit: u32) -> Result<Vec<Followed>, StoreError> {
+        let tables = self.tables();
+        let entry = |(deployment, seq): &(DeploymentId, Seq)| {
+            let journal = tables.journals.get(deployment)?;
+            journal.get(usize::try_from(seq.0).ok()?).cloned()
+        };
+        let numbered = (1..).map(Position).zip(tables.order.iter().filter_map(entry));
+        let [skip, limit] = [after.0, u64::from(limit)].map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        Ok(numbered.skip(skip).take(limit).map(|(position, entry)| (position, Ok(entry))).collect())
+    }
+
+    async fn newest_position(&self) -> Result<Position, StoreError> {
+        Ok(Position(u64::try_from(self.tables().order.len()).unwrap_or(u64::MAX)))
+    }
+
+    async fn cursor(&self, follower: &str) -> Result<Option<Position>, StoreError> {
+        Ok(self.tables().outbox.cursor(follower))
+    }
+
+    async fn post(&self, follower: &str, upto: Position, letters: &[NewLetter]) -> Result<bool, StoreError> {
+        self.tables().outbox.post(follower, upto, letters)
+    }
+
+    async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError> {
+        Ok(self.tables().outbox.letters(filter))
+    }
+
+    async fn next_due(&self, follower: &str) -> Result<Option<Timestamp>, StoreError> {
+        let filter = LetterFilter {
+            follower: follower.to_owned(),
+            state: Some(LetterState::Waiting),
+            ..LetterFilter::default()
+        };
+        Ok(self.tables().outbox.letters(&filter).iter().map(|letter| letter.due_at).min())
+    }
+
+    async fn begin_sending(&self, letter: u64) -> Result<Option<Letter>, StoreError> {
+        Ok(self.tables().outbox.change(letter, Letter::begin))
+    }
+
+    async fn settle(&self, letter: u64, end: LetterEnd) -> Result<bool, StoreError> {
+        Ok(self.tables().outbox.settle(letter, end))
+    }
+
+    async fn revive(&self, letter: u64, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.tables().outbox.change(letter, |letter| letter.revive(now)).is_some())
+    }
+
+    async fn forget(&self, letter: u64) -> Result<bool, StoreError> {
+        Ok(self.tables().outbox.remove(letter))
+    }
+
+    async fn purge_dead(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let dead = |letter: &Letter| letter.state == LetterState::Dead && letter.created_at < before;
+        Ok(self.tables().outbox.remove_all(dead))
+    }
+
+    async fn automatic(&self, project: &ProjectName) -> Result<Option<AutomaticOff>, StoreError> {
+        Ok(self.tables().automatic_off.get(project).cloned())
+    }
+
+    async fn set_automatic(
+        &self,
+        project: &ProjectName,
+        off: Option<AutomaticOff>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        match off {
+            Some(off) => tables.automatic_off.insert(project.clone(), off),
+            None => tables.automatic_off.remove(project),
+        };
+        Ok(())
+    }
+
+    async fn forget_project(&self, project: &ProjectName) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.outbox.remove_all(|letter| letter.project == *project);
+        tables.quarantine.retain(|(of, _), _| of != project);
+        tables.automatic_off.remove(project);
+        Ok(())
     }
 
     async fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>, StoreError> {

@@ -2,12 +2,11 @@
 //! used by every store, so that they cannot differ.
 
 use eeveon_core::{
-    Actor, Class, CommitId, DeploymentId, Entry, Outcome, Quarantining, Record, Request, Seq, Untrusted,
-    state::IllegalRecord,
+    Actor, CommitId, DeploymentId, Entry, Outcome, Quarantining, Record, Request, Seq, state::IllegalRecord,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Deployment, KnownRelease, Quarantined, ReleaseStatus, StoreError};
+use crate::{Checked, Deployment, KnownRelease, Quarantined, ReleaseStatus, StoreError};
 
 /// A journal, summed up. Its JSON form is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,18 +60,32 @@ pub(crate) fn follow(known: Option<Summary>, entry: &Entry) -> Result<Consequenc
         return Err(illegal("a record follows the end"));
     }
     summary.next = at.next();
+    summary.deployment.checks.extend(checked(&entry.record));
     match &entry.record {
         Record::Parked { step, failure } => summary.deployment.parked = Some((step.clone(), failure.clone())),
         Record::Unparked { .. } | Record::Cancelled { .. } => summary.deployment.parked = None,
+        Record::UndoFinished { step } => summary.deployment.undone.push(step.clone()),
         Record::Closed { outcome } => return Ok(close(summary, entry, outcome)),
         Record::Opened { .. }
         | Record::Started { .. }
         | Record::Finished { .. }
         | Record::Failed { .. }
-        | Record::UndoStarted { .. }
-        | Record::UndoFinished { .. } => {}
+        | Record::UndoStarted { .. } => {}
     }
     Ok(Consequences::of(summary))
+}
+
+/// Tells how a health check went, when `record` ends one. What it produced, or what its failure
+/// says beyond the message, counts its looks.
+fn checked(record: &Record) -> Option<Checked> {
+    let (step, passed, looked) = match record {
+        Record::Finished { step, output } => (step, true, Some(output)),
+        Record::Failed { step, failure } => (step, false, failure.details.as_ref()),
+        Record::Parked { step, failure } => (step, false, failure.as_ref()?.details.as_ref()),
+        _ => return None,
+    };
+    let looks = looked?.get("looks")?.as_u64()?;
+    Some(Checked { step: step.clone(), passed, looks })
 }
 
 fn open(entry: &Entry, request: &Request) -> Consequences {
@@ -88,6 +101,8 @@ fn open(entry: &Entry, request: &Request) -> Consequences {
         finished_at: None,
         outcome: None,
         parked: None,
+        checks: Vec::new(),
+        undone: Vec::new(),
     };
     let release = KnownRelease {
         release: request.release.clone(),
@@ -96,6 +111,7 @@ fn open(entry: &Entry, request: &Request) -> Consequences {
         config: request.config.clone(),
         created_at: entry.at,
         pinned: false,
+        irreversible: request.irreversible,
     };
     let summary = Summary { deployment, quarantine: request.quarantine.clone(), next: entry.seq.next() };
     Consequences { release: Some(release), ..Consequences::of(summary) }
@@ -108,37 +124,31 @@ fn close(mut summary: Summary, entry: &Entry, outcome: &Outcome) -> Consequences
     deployment.parked = None;
     let mut follows = Consequences::of(summary);
     let Summary { deployment, quarantine, .. } = &follows.summary;
-    let put_aside = |commit: &CommitId, reason: Untrusted, by: Actor| Quarantined {
-        commit: commit.clone(),
-        reason,
-        deployment: Some(entry.deployment),
-        by,
-        at: entry.at,
-    };
     match outcome {
         Outcome::Succeeded => {
             follows.settled = Some(ReleaseStatus::Succeeded);
             follows.lift.clone_from(&quarantine.lift_on_success);
-            let number = deployment.release.number;
-            let reason =
-                deployment.reason.clone().unwrap_or_else(|| format!("rolled back to release {number}"));
-            let leave = |commit| put_aside(commit, reason.clone().into(), deployment.actor.clone());
-            follows.put_aside = quarantine.on_success.iter().map(leave).collect();
         }
-        Outcome::Reverted { failure, served } => {
+        Outcome::Reverted { .. } | Outcome::Refused { .. } => {
             follows.settled = Some(ReleaseStatus::Failed);
-            if let Some(failure) = failure
-                && *served
-                // A fault of the machine says nothing about the commit.
-                && failure.class == Class::Failed
-                && quarantine.own_when_reverted
-            {
-                let commit = &deployment.release.revision.commit;
-                follows.put_aside = vec![put_aside(commit, failure.message.clone().into(), Actor::Engine)];
-            }
         }
-        Outcome::Refused { .. } => follows.settled = Some(ReleaseStatus::Failed),
     }
+    let (reason, by) = match outcome.failure() {
+        Some(failure) => (failure.message.clone(), Actor::Engine),
+        None => {
+            let back = || format!("rolled back to release {}", deployment.release.number);
+            (deployment.reason.clone().unwrap_or_else(back), deployment.actor.clone())
+        }
+    };
+    let leave = |commit| Quarantined {
+        commit,
+        reason: reason.clone().into(),
+        deployment: Some(entry.deployment),
+        by: by.clone(),
+        at: entry.at,
+    };
+    let commits = quarantine.put_aside(&deployment.release.revision.commit, outcome);
+    follows.put_aside = commits.into_iter().map(leave).collect();
     follows
 }
 

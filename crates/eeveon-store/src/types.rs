@@ -1,5 +1,7 @@
 //! What a store hands out: plain data.
 
+use std::fmt;
+
 use eeveon_core::{
     Actor, CommitId, DeploymentId, Failure, Fence, Kind, Outcome, ProjectName, Release, ReleaseNumber,
     StepKey, Trigger, Untrusted,
@@ -65,6 +67,36 @@ pub struct Deployment {
     pub outcome: Option<Outcome>,
     /// The step that waits for a person, and why it does.
     pub parked: Option<(StepKey, Option<Failure>)>,
+    /// The health checks that came to an end, in that order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Checked>,
+    /// The steps that were taken back, in that order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<StepKey>,
+}
+
+/// How a health check went. Its JSON form is stored.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Its step, such as `post/web`.
+    pub step: StepKey,
+    /// Whether it passed.
+    pub passed: bool,
+    /// How often it looked.
+    pub looks: u64,
+}
+
+/// A place in the order in which the entries of all deployments were recorded. It grows with every
+/// entry and is never given to another one; zero is before the first. Those that an older version
+/// recorded without a position are in the order of their times.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Position(pub u64);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Which deployments to list.
@@ -106,6 +138,9 @@ pub struct KnownRelease {
     pub created_at: Timestamp,
     /// Whether it is kept from being removed.
     pub pinned: bool,
+    /// Whether it changed something that going back does not change back.
+    #[serde(default)]
+    pub irreversible: bool,
 }
 
 impl KnownRelease {
@@ -134,6 +169,17 @@ pub struct Quarantined {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct CancelRequest {
     /// Who asked.
+    pub by: Actor,
+    /// Why.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Automatic deploys of a project were switched off. Its JSON form is stored.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct AutomaticOff {
+    /// Who did.
     pub by: Actor,
     /// Why.
     pub reason: Option<String>,

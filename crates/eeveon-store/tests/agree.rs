@@ -8,11 +8,12 @@ use eeveon_core::{
     Request,
 };
 use eeveon_store::{
-    Acquired, DeploymentFilter, Holder, Lease, MemoryStore, Owner, Quarantined, SqliteStore, Store,
-    StoreError,
+    Acquired, AutomaticOff, DeploymentFilter, Holder, Lease, LetterEnd, LetterFilter, LetterState,
+    MemoryStore, NewLetter, Owner, Position, Quarantined, SqliteStore, Store, StoreError,
 };
 use eeveon_testkit::store::{
-    ManualTicks, commit, contents, entry, failure, moment, opened, owner, project, request, ship,
+    FOLLOWER, ManualTicks, commit, contents, entry, failure, followed, moment, new_letter, opened, owner,
+    project, request, ship,
 };
 use proptest::prelude::*;
 
@@ -33,6 +34,16 @@ enum Ask {
     Cancel { deployment: u64, reason: Option<String> },
     List { project: Option<bool>, open: bool, limit: u64 },
     Vacuum,
+    Follow { after: u64, limit: u32 },
+    Post { follower: bool, upto: u64, letters: Vec<NewLetter> },
+    Letters { filter: LetterFilter },
+    BeginSending { letter: u64 },
+    Settle { letter: u64, end: LetterEnd },
+    Revive { letter: u64, now: u64 },
+    Forget { letter: u64 },
+    PurgeDead { before: u64 },
+    SetAutomatic { project: bool, off: Option<u64> },
+    ForgetProject { project: bool },
 }
 
 fn shop_or_blog(shop: bool) -> &'static str {
@@ -71,6 +82,67 @@ fn records() -> impl Strategy<Value = Record> {
     ]
 }
 
+fn followers(first: bool) -> String {
+    if first { FOLLOWER } else { "audit" }.to_owned()
+}
+
+fn new_letters() -> impl Strategy<Value = Vec<NewLetter>> {
+    let letter = (0..9_u64, any::<bool>(), any::<bool>(), 0..3_u8, any::<String>(), 0..9_u64).prop_map(
+        |(position, name, channel, key, body, due)| NewLetter {
+            channel: shop_or_blog(channel).into(),
+            key: key.to_string(),
+            body,
+            ..new_letter(&project(shop_or_blog(name)), position, due)
+        },
+    );
+    prop::collection::vec(letter, 0..4)
+}
+
+fn letter_filters() -> impl Strategy<Value = LetterFilter> {
+    let states = prop::sample::select(vec![LetterState::Waiting, LetterState::Sending, LetterState::Dead]);
+    let states = prop::option::of(states);
+    (
+        any::<bool>(),
+        any::<Option<bool>>(),
+        any::<Option<bool>>(),
+        states,
+        prop::option::of(0..9_u64),
+        0..4_u32,
+    )
+        .prop_map(|(follower, name, channel, state, due_by, limit)| LetterFilter {
+            follower: followers(follower),
+            project: name.map(|name| project(shop_or_blog(name))),
+            channel: channel.map(|channel| shop_or_blog(channel).to_owned()),
+            state,
+            due_by: due_by.map(moment),
+            limit,
+        })
+}
+
+/// What is asked about followers, letters and switches.
+fn outbox_asks() -> impl Strategy<Value = Ask> {
+    let (yes_or_no, letter) = (any::<bool>, || 0..9_u64);
+    let ends = prop_oneof![
+        Just(LetterEnd::Delivered),
+        (0..9_u64, any::<String>()).prop_map(|(due, error)| LetterEnd::Later { due_at: moment(due), error }),
+        any::<String>().prop_map(|error| LetterEnd::Dead { error }),
+    ];
+    prop_oneof![
+        1 => (0..9_u64, 0..9_u32).prop_map(|(after, limit)| Ask::Follow { after, limit }),
+        5 => (yes_or_no(), 0..20_u64, new_letters())
+            .prop_map(|(follower, upto, letters)| Ask::Post { follower, upto, letters }),
+        2 => letter_filters().prop_map(|filter| Ask::Letters { filter }),
+        4 => letter().prop_map(|letter| Ask::BeginSending { letter }),
+        4 => (letter(), ends).prop_map(|(letter, end)| Ask::Settle { letter, end }),
+        1 => (letter(), 0..9_u64).prop_map(|(letter, now)| Ask::Revive { letter, now }),
+        1 => letter().prop_map(|letter| Ask::Forget { letter }),
+        1 => (0..9_u64).prop_map(|before| Ask::PurgeDead { before }),
+        1 => (yes_or_no(), prop::option::of(0..9_u64))
+            .prop_map(|(project, off)| Ask::SetAutomatic { project, off }),
+        1 => yes_or_no().prop_map(|project| Ask::ForgetProject { project }),
+    ]
+}
+
 fn asks() -> impl Strategy<Value = Ask> {
     let yes_or_no = any::<bool>;
     prop_oneof![
@@ -94,6 +166,7 @@ fn asks() -> impl Strategy<Value = Ask> {
         1 => (any::<Option<bool>>(), yes_or_no(), 0..4_u64)
             .prop_map(|(project, open, limit)| Ask::List { project, open, limit }),
         1 => Just(Ask::Vacuum),
+        14 => outbox_asks(),
     ]
 }
 
@@ -156,6 +229,31 @@ async fn run(store: &dyn Store, ask: &Ask) -> String {
         }
         // How much it frees is each store's own business.
         Ask::Vacuum => answer(store.vacuum().await.map(drop)),
+        outbox => run_outbox(store, outbox).await,
+    }
+}
+
+async fn run_outbox(store: &dyn Store, ask: &Ask) -> String {
+    let named = |shop: &bool| project(shop_or_blog(*shop));
+    match ask {
+        Ask::Follow { after, limit } => answer(followed(store, Position(*after), *limit).await),
+        Ask::Post { follower, upto, letters } => {
+            let follower = followers(*follower);
+            let posted = answer(store.post(&follower, Position(*upto), letters).await);
+            posted + &answer(store.cursor(&follower).await) + &answer(store.next_due(&follower).await)
+        }
+        Ask::Letters { filter } => answer(store.letters(filter).await),
+        Ask::BeginSending { letter } => answer(store.begin_sending(*letter).await),
+        Ask::Settle { letter, end } => answer(store.settle(*letter, end.clone()).await),
+        Ask::Revive { letter, now } => answer(store.revive(*letter, moment(*now)).await),
+        Ask::Forget { letter } => answer(store.forget(*letter).await),
+        Ask::PurgeDead { before } => answer(store.purge_dead(moment(*before)).await),
+        Ask::SetAutomatic { project, off } => {
+            let off = off.map(|at| AutomaticOff { by: Actor::Engine, reason: None, at: moment(at) });
+            answer(store.set_automatic(&named(project), off).await)
+        }
+        Ask::ForgetProject { project } => answer(store.forget_project(&named(project)).await),
+        other => unreachable!("{other:?} is not about the outbox"),
     }
 }
 

@@ -11,7 +11,8 @@ use std::{
 
 use eeveon_core::{DeploymentId, Diagnose, Durability, Fence, Journal, JournalError, Record, Seq};
 use eeveon_store::{
-    Acquired, DeploymentFilter, FencedJournal, Lease, Owner, SCHEMA_VERSION, SqliteStore, Store, StoreError,
+    Acquired, DeploymentFilter, FencedJournal, Lease, Owner, Position, SCHEMA_VERSION, SqliteStore, Store,
+    StoreError,
 };
 use eeveon_testkit::store::{Contents, contents, entry, fill, opened, project, request, ship, succeeded};
 
@@ -261,6 +262,66 @@ async fn damage_is_told_line_by_line() {
             "row shop/77 of releases is damaged: its checksum is wrong",
             &format!("row blog/{:040x} of quarantine is damaged: its checksum is wrong", 9),
             &format!("row shop/{:040x} of quarantine is damaged: its checksum is wrong", 2),
+        ]
+    );
+}
+
+/// What cannot be followed is told in its place, and is in nobody's way.
+#[tokio::test]
+async fn damage_does_not_hold_up_a_follower() {
+    let (Place { folder: _folder, path }, expected) = filled().await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    raw(&path)
+        .execute_batch(
+            "DELETE FROM positions WHERE position = 2;
+             UPDATE positions SET doc = replace(doc, '2', '3') WHERE position = 3;
+             UPDATE entries SET doc = replace(doc, 'closed', 'closet') WHERE deployment = 2;
+             DELETE FROM entries WHERE deployment = 3 AND seq = 0;",
+        )
+        .unwrap();
+    let items = store.follow(Position(0), 7).await.unwrap();
+    assert_eq!(items.iter().map(|(at, _)| at.0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+    for ((_, item), (position, entry)) in items.iter().zip(&expected.followed) {
+        match item {
+            Ok(read) => assert_eq!(read, entry),
+            Err(error) => {
+                assert!((2..=5).contains(&position.0), "{position}");
+                assert_eq!(error.code(), "store/corrupt", "{error}");
+            }
+        }
+    }
+    assert_eq!(items.iter().filter(|(_, item)| item.is_err()).count(), 4);
+    // The rest can be followed, and more be added.
+    let next = entry(DeploymentId(4), 2, succeeded());
+    store.append(&next, Durability::Process, None).await.unwrap();
+    let behind = store.follow(Position(7), 9).await.unwrap();
+    assert_eq!(behind.iter().filter_map(|(_, item)| item.as_ref().ok()).next_back(), Some(&next));
+}
+
+#[tokio::test]
+async fn an_order_that_makes_no_sense_is_found() {
+    let (Place { folder: _folder, path }, _) = filled().await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let sum =
+        |table: &str, key: &str, doc: &str| crc32fast::hash(format!("{table}\0{key}\0{doc}\0").as_bytes());
+    let db = raw(&path);
+    let again: String =
+        db.query_row("SELECT doc FROM positions WHERE position = 1", [], |row| row.get(0)).unwrap();
+    let put = "UPDATE positions SET doc = ?, sum = ? WHERE position = 2";
+    assert_eq!(db.execute(put, (&again, sum("positions", "2", &again))).unwrap(), 1);
+    let put = "UPDATE cursors SET doc = '10', sum = ?";
+    assert_eq!(db.execute(put, [sum("cursors", "notify", "10")]).unwrap(), 1);
+    db.execute_batch("DELETE FROM entries WHERE deployment = 3 AND seq = 1").unwrap();
+    db.execute_batch("DELETE FROM positions WHERE position = 8").unwrap();
+    assert_eq!(
+        store.verify().await.unwrap(),
+        [
+            "entry 0 of deployment 1 has two positions",
+            "row 9 of positions does not follow the one before",
+            "entry 1 of deployment 1 has no position",
+            "entry 0 of deployment 4 has no position",
+            "entry 1 of deployment 3 has a position, but is lost",
+            "row notify of cursors is beyond the newest entry",
         ]
     );
 }

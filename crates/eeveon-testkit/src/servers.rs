@@ -1,7 +1,7 @@
-//! Real git servers on loopback, for tests: https, ssh, git daemon.
+//! Real servers on loopback, for tests: git over https and ssh, git's daemon, a mail server.
 //!
-//! Each serves the bare repositories in a folder, on a port of its own, until it is dropped. A test
-//! that needs one begins with [`skip_unless!`](crate::skip_unless):
+//! Each runs on a port of its own until it is dropped. A test that needs one begins with
+//! [`skip_unless!`](crate::skip_unless):
 //!
 //! ```no_run
 //! use eeveon_testkit::{servers::GitDaemon, skip_unless};
@@ -11,8 +11,10 @@
 //! # }
 //! ```
 
+mod certificate;
 mod daemon;
 mod https;
+mod postfix;
 mod process;
 mod ssh;
 
@@ -24,8 +26,10 @@ use std::{
     process::Command,
 };
 
+pub use certificate::{Validity, write as write_certificates};
 pub use daemon::GitDaemon;
 pub use https::{Access, GitHttps};
+pub use postfix::Postfix;
 pub use ssh::GitSsh;
 
 /// Ends the test, visibly, unless the expression is `Ok`.

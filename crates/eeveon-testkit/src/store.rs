@@ -4,8 +4,10 @@
 //! function of its own, to be run alone while looking for a fault.
 #![expect(clippy::unwrap_used, reason = "a contract is broken by panicking")]
 
+mod followers;
 mod journals;
 mod leases;
+mod letters;
 mod lists;
 mod words;
 
@@ -17,10 +19,11 @@ use std::{
 use async_trait::async_trait;
 use eeveon_core::{DeploymentId, Entry, ProjectName, Seq};
 use eeveon_store::{
-    CancelRequest, Deployment, DeploymentFilter, KnownRelease, Quarantined, Store, StoreError, Tick, Ticks,
+    AutomaticOff, CancelRequest, Deployment, DeploymentFilter, KnownRelease, Letter, LetterFilter, Position,
+    Quarantined, Store, StoreError, Tick, Ticks,
 };
 
-pub use self::{journals::*, leases::*, lists::*, words::*};
+pub use self::{followers::*, journals::*, leases::*, letters::*, lists::*, words::*};
 
 /// A store under test, empty at first.
 #[async_trait]
@@ -61,6 +64,19 @@ pub async fn run_all<S: Subject>(make: impl AsyncFn() -> S) {
     a_commit_is_put_aside_once(&make().await).await;
     the_first_request_to_stop_counts(&make().await).await;
     an_entry_of_a_later_version_is_not_skipped(&make().await).await;
+    entries_are_followed_in_the_order_they_were_recorded(&make().await).await;
+    of_many_who_append_every_entry_is_followed_once(&make().await).await;
+    a_follower_goes_on_behind_what_it_cannot_read(&make().await).await;
+    letters_and_cursor_move_together(&make().await).await;
+    several_followers_of_one_name_post_each_entry_once(&make().await).await;
+    letters_are_listed_oldest_first(&make().await).await;
+    of_many_who_send_a_letter_one_gets_it(&make().await).await;
+    a_letter_ends_as_it_was_settled(&make().await).await;
+    a_dead_letter_can_be_revived_or_forgotten(&make().await).await;
+    too_many_letters_crowd_out_the_oldest(&make().await).await;
+    dead_letters_are_purged_and_limited(&make().await).await;
+    automatic_deploys_are_off_until_switched_on(&make().await).await;
+    a_forgotten_project_keeps_its_history(&make().await).await;
     everything_is_there_after_reopening(&make().await).await;
     care_changes_nothing(&make().await).await;
 }
@@ -99,7 +115,18 @@ pub struct Contents {
     pub releases: Vec<Vec<KnownRelease>>,
     /// The quarantine of each project.
     pub quarantined: Vec<Vec<Quarantined>>,
+    /// Who switched the automatic deploys of each project off.
+    pub automatic: Vec<Option<AutomaticOff>>,
+    /// Every entry, as a follower sees it.
+    pub followed: Vec<(Position, Entry)>,
+    /// How far [`FOLLOWER`] has come.
+    pub cursor: Option<Position>,
+    /// Its letters.
+    pub letters: Vec<Letter>,
 }
+
+/// The follower whose letters are part of [`Contents`].
+pub const FOLLOWER: &str = "notify";
 
 /// Reads everything a store shows about `projects`.
 ///
@@ -107,7 +134,16 @@ pub struct Contents {
 ///
 /// Whatever cannot be read.
 pub async fn contents(store: &dyn Store, projects: &[ProjectName]) -> Result<Contents, StoreError> {
-    let mut contents = Contents { deployments: Vec::new(), releases: Vec::new(), quarantined: Vec::new() };
+    let mine = LetterFilter { follower: FOLLOWER.to_owned(), ..LetterFilter::default() };
+    let mut contents = Contents {
+        deployments: Vec::new(),
+        releases: Vec::new(),
+        quarantined: Vec::new(),
+        automatic: Vec::new(),
+        followed: followed(store, Position(0), u32::MAX).await?,
+        cursor: store.cursor(FOLLOWER).await?,
+        letters: store.letters(&mine).await?,
+    };
     for deployment in store.deployments(&DeploymentFilter::default()).await? {
         let journal = store.read(deployment.id, Seq(0)).await?;
         let cancel = store.cancel_requested(deployment.id).await?;
@@ -116,6 +152,7 @@ pub async fn contents(store: &dyn Store, projects: &[ProjectName]) -> Result<Con
     for project in projects {
         contents.releases.push(store.releases(project).await?);
         contents.quarantined.push(store.quarantined(project).await?);
+        contents.automatic.push(store.automatic(project).await?);
     }
     Ok(contents)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use eeveon_testkit::{
     git::Repo,
-    servers::{Access, GitDaemon, GitHttps, GitSsh},
+    servers::{Access, GitDaemon, GitHttps, GitSsh, Postfix, Validity},
     skip_unless,
 };
 use tempfile::TempDir;
@@ -124,4 +124,26 @@ fn a_dropped_server_is_gone() {
     let url = server.url("site.git");
     drop(server);
     assert!(clones(place.path(), |_| (), &url).is_err());
+}
+
+/// Asks the server on `port` for its greeting, and says good-bye.
+fn greeting(port: u16) -> String {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut line = String::new();
+    BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+    stream.write_all(b"QUIT\r\n").unwrap();
+    line
+}
+
+#[test]
+fn postfix_greets_and_its_mailboxes_are_empty() {
+    skip_unless!(Postfix::available());
+    let server = Postfix::start(Validity::Good).unwrap();
+    assert!(greeting(server.port()).starts_with("220 mail.example.org "));
+    assert!(server.mailbox("ops", 0).unwrap().is_empty());
+    assert!(server.ca_file().is_file());
+    let port = server.port();
+    drop(server);
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
 }

@@ -59,7 +59,7 @@ impl Cancel {
             let held = lease::hold(app, &site.name, site.seen(), Wait::No).await?;
             let feed = Feed::default();
             let follower = render::watch(app.ui, &feed);
-            let engine = site.engine(app, &held, &feed);
+            let engine = site.as_opened(app, id).await?.engine(app, &held, &feed);
             let result = engine.cancel(id, app.actor(), self.reason, &held.session).await;
             follower.finish().await;
             held.give_back().await;

@@ -2,12 +2,15 @@
 
 use clap::Args;
 use eeveon_core::{Class, Deployer as _, Diagnose, Failure, ProjectName, Release, ReleaseNumber, Stage};
+use eeveon_store::LetterState;
+use futures::future::join_all;
 use serde::Serialize;
 
 use crate::{
     App, CliError, Exit,
+    commands::notify,
     compose::Site,
-    deploying,
+    deploying, notifying,
     render::{Line, count},
     situation, view,
 };
@@ -179,6 +182,7 @@ async fn check_project(app: &App, name: &ProjectName) -> Vec<Finding> {
     findings.push(source(app, &site).await);
     findings.push(target(app, &site).await);
     findings.push(live(&site).await);
+    findings.extend(channels(app, &site).await);
     if let Ok(open) = view::open_deployments(app, name).await {
         for parked in open.iter().filter(|it| it.parked.is_some()) {
             let (message, hint) = (
@@ -187,6 +191,34 @@ async fn check_project(app: &App, name: &ProjectName) -> Vec<Finding> {
             );
             findings.push(Finding::bad("deployments", Class::Failed, message, hint));
         }
+    }
+    findings
+}
+
+/// Asks every channel whether a message would arrive, all at once, and counts those that did not.
+async fn channels(app: &App, site: &Site) -> Vec<Finding> {
+    let channels = match notifying::channels(app, &site.config) {
+        Ok(channels) => channels,
+        Err(error) => return vec![Finding::failed("channels", &error)],
+    };
+    let asked = channels.iter().map(|channel| async {
+        let name = channel.notifier.name();
+        match channel.notifier.check().await {
+            Ok(proven) => Finding::fine("channel", format!("{name}: {proven}")),
+            Err(error) => Finding::failed("channel", &error),
+        }
+    });
+    let mut findings = join_all(asked).await;
+    let dead = notify::letters_of(app, &site.name, None, Some(LetterState::Dead)).await.unwrap_or_default();
+    if let Some(letter) = dead.last() {
+        let count = count(dead.len() as u64, "message");
+        let why = letter.error.clone().unwrap_or_default();
+        let message = format!("{count} did not arrive; the newest to {}: {why}", letter.channel);
+        let hint = format!(
+            "mend the cause, then `ee-deploy notify retry {0}`, or `ee-deploy notify drop {0}`",
+            site.name
+        );
+        findings.push(Finding::bad("messages", Class::Failed, message, hint));
     }
     findings
 }

@@ -3,8 +3,7 @@
 use clap::Args;
 
 use crate::{
-    App, CliError, Exit,
-    config::{self, KEYS},
+    App, CliError, Exit, config,
     home::{Replace, write_new},
     render::Line,
 };
@@ -40,22 +39,20 @@ impl Config {
                 app.ui.json(&config)?;
                 return Ok(Exit::Done);
             }
-            for key in KEYS {
-                let value = config::get(&config, &key.path())?;
-                let is_default = key.default.is_some_and(|default| same(default, &value));
-                let line = Line::new(format!("{} = {value}", key.path()));
+            for path in config::paths(&config) {
+                let (value, is_default) = config::get(&config, &path)?;
+                let line = Line::new(format!("{path} = {value}"));
                 app.ui.out(if is_default { line.dim("  # default") } else { line })?;
             }
             return Ok(Exit::Done);
         };
         if self.value.is_none() && !self.unset {
             let config = config::load(&file, &name)?;
-            let value = config::get(&config, key)?;
+            let (value, _) = config::get(&config, key)?;
             match app.ui.json {
                 true => {
-                    let all = serde_json::to_value(&config).unwrap_or_default();
-                    let value = key.split('.').try_fold(&all, |value, part| value.get(part));
-                    app.ui.json(&value)?;
+                    let value = format!("x = {value}").parse::<toml::Table>().unwrap_or_default();
+                    app.ui.json(&value.get("x"))?;
                 }
                 false => app.ui.out(Line::new(value))?,
             }
@@ -72,14 +69,8 @@ impl Config {
             write_new(&file, changed.as_bytes(), Replace::Always)
                 .map_err(|error| CliError::io("write", &file, error))?;
         }
-        let value = config::get(&config::load(&file, &name)?, key)?;
+        let (value, _) = config::get(&config::load(&file, &name)?, key)?;
         app.ui.note(Line::new(format!("{key} = {value}; the next deploy of {name} uses it")));
         Ok(Exit::Done)
     }
-}
-
-/// Tells whether two values of TOML are the same, however they are written.
-fn same(a: &str, b: &str) -> bool {
-    let parse = |text: &str| format!("x = {text}").parse::<toml::Table>().ok();
-    parse(a).is_some_and(|a| parse(b).is_some_and(|b| a == b))
 }

@@ -37,6 +37,10 @@ pub struct Deploy {
     /// Make a new release even if nothing is new, for instance after a change by hand
     #[arg(long)]
     again: bool,
+    /// The release changes something that going back does not change back, such as a database's
+    /// schema: if it fails after the switch a person decides, and going back past it asks
+    #[arg(long)]
+    irreversible: bool,
     /// End with exit code 14 when nothing is new
     #[arg(long)]
     fail_if_unchanged: bool,
@@ -51,6 +55,7 @@ impl Deploy {
             reason: self.reason,
             allow_older: self.allow_older,
             again: self.again,
+            irreversible: self.irreversible,
             wait: if self.no_wait { Wait::No } else { Wait::DEFAULT },
         };
         let ending = deploying::deploy(app, &site, &wish).await?;

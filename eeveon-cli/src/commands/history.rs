@@ -2,7 +2,7 @@
 
 use clap::Args;
 use eeveon_core::Outcome;
-use eeveon_store::DeploymentFilter;
+use eeveon_store::{Checked, DeploymentFilter};
 use jiff::Timestamp;
 
 use crate::{
@@ -39,7 +39,8 @@ impl History {
             return Ok(Exit::Done);
         }
         let now = Timestamp::now();
-        let mut table = Table::new(&["ID", "WHEN", "RELEASE", "COMMIT", "OUTCOME", "TOOK", "WHO", "WHAT"]);
+        let mut table =
+            Table::new(&["ID", "WHEN", "RELEASE", "COMMIT", "OUTCOME", "CHECKS", "TOOK", "WHO", "WHAT"]);
         for it in deployments {
             let outcome = match (&it.outcome, &it.parked) {
                 (Some(Outcome::Succeeded), _) => Line::default().good("succeeded"),
@@ -59,6 +60,7 @@ impl History {
                 Line::new(it.release.number.to_string()),
                 Line::new(it.release.revision.commit.short()),
                 outcome,
+                checks(&it.checks),
                 Line::new(took.map(duration).unwrap_or_default()),
                 Line::new(it.actor.label().for_terminal()),
                 Line::new(what),
@@ -66,5 +68,15 @@ impl History {
         }
         table.print(&app.ui)?;
         Ok(Exit::Done)
+    }
+}
+
+/// Sums up the checks of a deployment; `why` lists them.
+fn checks(checks: &[Checked]) -> Line {
+    let passed = checks.iter().filter(|it| it.passed).count();
+    match checks.len() {
+        0 => Line::default(),
+        all if all == passed => Line::new(format!("{passed} of {all}")),
+        all => Line::default().warn(format!("{passed} of {all}")),
     }
 }

@@ -45,6 +45,9 @@ pub struct Init {
     /// How often the daemon looks for new commits [default: 2m]
     #[arg(long)]
     interval: Option<HumanDuration>,
+    /// A URL that answers with success while the project is healthy; asked after every switch
+    #[arg(long, value_name = "URL")]
+    health_url: Option<String>,
     #[command(flatten)]
     access: Access,
 }
@@ -96,6 +99,7 @@ impl Init {
             path: self.path,
             strategy: self.strategy,
             interval: self.interval,
+            health_url: self.health_url,
             access: self.access,
         };
         let file = new.write(app, &name).await?;
@@ -169,6 +173,8 @@ pub(crate) struct NewProject {
     pub path: Option<PathBuf>,
     /// How a release goes live.
     pub strategy: String,
+    /// A URL to be asked after every switch.
+    pub health_url: Option<String>,
     /// How to get at the repository.
     pub access: Access,
     /// How often to look.
@@ -207,11 +213,16 @@ impl NewProject {
                 given.push(("source.interval", interval.to_string().into()));
             }
             given.extend(self.access.keys().map(|(key, value)| (key, value.as_str().into())));
-            config::new_file(&given)
+            let text = config::new_file(&given);
+            match &self.health_url {
+                Some(url) => config::set(&text, &file, name, "health.1.url", url),
+                None => Ok(text),
+            }
         };
         // Everything else is checked before the repository is asked.
-        let checked = config::parse(&text(self.branch.as_deref().unwrap_or("main")), &file, name)?;
-        let mut settings = source_config(app, &checked, resolve_token(&checked.source.token)?)?;
+        let checked = config::parse(&text(self.branch.as_deref().unwrap_or("main"))?, &file, name)?;
+        let token = resolve_token(&app.environment, &checked.source.token)?;
+        let mut settings = source_config(app, &checked, token)?;
         settings.url = RepoUrl::parse(&self.repo)?;
         // A mirror of its own for this one question: whatever happens, nothing was added before the
         // project's file is there.
@@ -223,7 +234,7 @@ impl NewProject {
         // A leftover is swept by the next command.
         let _best_effort = std::fs::remove_dir_all(&probe);
         let branch = branch?;
-        let text = text(&branch);
+        let text = text(&branch)?;
         config::parse(&text, &file, name)?;
         match write_new(&file, text.as_bytes(), Replace::Never) {
             Ok(()) => Ok(file),

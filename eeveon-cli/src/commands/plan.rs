@@ -6,7 +6,7 @@ use clap::Args;
 use eeveon_core::{
     CommitId, Kind, Outcome, Permit, ProjectName, Release, ReleaseNumber, Revision, Untrusted,
 };
-use eeveon_host::Estimate;
+use eeveon_host::Changes;
 use eeveon_rollback::GateState;
 use eeveon_store::DeploymentFilter;
 use serde::Serialize;
@@ -17,7 +17,8 @@ use crate::{
     deploying, gates,
     lease::{self, Wait},
     render::{Line, count, does_something, duration, label, size},
-    situation,
+    settings::{Drift, Settings},
+    situation::{self, Situation},
 };
 
 /// Show what a deploy would do, and change nothing.
@@ -48,6 +49,10 @@ struct Document {
     files: Files,
     gates: Vec<GateState>,
     steps: Vec<Step>,
+    /// What is different in the configuration since the live release was deployed.
+    configuration: Vec<Drift>,
+    /// Whether going back past this release would ask a person.
+    irreversible: bool,
     needed_bytes: u64,
     free_bytes: u64,
     expected_duration_ms: Option<u64>,
@@ -110,7 +115,8 @@ async fn document(
     let number = ReleaseNumber(situation.known.first().map_or(0, |it| it.number().0).saturating_add(1));
     let release = Release { project: site.name.clone(), number, revision: revision.clone() };
     let order = situation::order_facts(site, &permit, &revision.commit, &situation, false).await?;
-    let plan = deploying::plan_deploy(site, &situation, &release, order);
+    let irreversible = deploying::is_irreversible(site, &situation, &permit, &release).await?;
+    let plan = deploying::plan_deploy(app, site, &situation, &release, order, irreversible).await?;
     let estimate = site.host.estimate(&permit, &release).await?;
     let commits = match situation.live_commit() {
         Some(live) => {
@@ -126,6 +132,8 @@ async fn document(
         release: number,
         revision,
         commits,
+        configuration: drift(app, site, &situation).await?,
+        irreversible,
         gates: gates::states(app, site, &situation, &permit, &release, &plan).await?,
         steps: plan
             .steps()
@@ -134,18 +142,24 @@ async fn document(
             .collect(),
         needed_bytes: estimate.bytes_needed,
         free_bytes: estimate.bytes_free,
-        files: files(estimate),
+        files: files(estimate.changes),
         expected_duration_ms: expected(app, site).await?,
     })
 }
 
-fn files(estimate: Estimate) -> Files {
+async fn drift(app: &App, site: &Site, situation: &Situation) -> Result<Vec<Drift>, CliError> {
+    let Some(live) = &situation.live_release else { return Ok(Vec::new()) };
+    let then = Settings::recorded(app, live).await?;
+    Ok(then.map(|then| then.drift(&site.settings)).unwrap_or_default())
+}
+
+fn files(changes: Changes) -> Files {
     let list = |files: Vec<(Vec<u8>, u64)>| {
         let file =
             |(path, size_bytes): (Vec<u8>, u64)| File { path: Untrusted::from_bytes(&path), size_bytes };
         files.into_iter().map(file).collect()
     };
-    Files { added: list(estimate.added), changed: list(estimate.changed), removed: list(estimate.removed) }
+    Files { added: list(changes.added), changed: list(changes.changed), removed: list(changes.removed) }
 }
 
 /// Returns the median duration of recent deploys that succeeded, in milliseconds.
@@ -211,6 +225,18 @@ fn print(app: &App, site: &Site, plan: &Document) -> Result<(), CliError> {
             )?;
         }
         rest(app, files.len())?;
+    }
+    if !plan.configuration.is_empty() {
+        heading("configuration changed since".to_owned())?;
+        for drift in &plan.configuration {
+            ui.out(drift.line())?;
+        }
+    }
+    if plan.irreversible {
+        heading("irreversible".to_owned())?;
+        ui.out(Line::new(
+            "  it changes a path of rollback.irreversible: a failure after the switch asks a person",
+        ))?;
     }
     heading("gates".to_owned())?;
     for gate in &plan.gates {

@@ -84,6 +84,10 @@ impl Remove {
             Err(error) if self.purge => return Err(error),
             Err(error) => app.ui.warn(format!("{error}; only the project is forgotten")),
         }
+        if self.purge {
+            // Its history stays.
+            app.store.forget_project(name).await?;
+        }
         forget(app, name)?;
         Ok(kept)
     }

@@ -21,7 +21,8 @@ pub struct Resume {
     /// What was done about it, for the history
     #[arg(long)]
     reason: Option<String>,
-    /// Leave out the step it waits at, which was to be taken back: you saw to it by hand
+    /// Leave out the step it waits at: a health check you overrule, or something that was to be taken
+    /// back and that you saw to by hand
     #[arg(long)]
     skip: bool,
 }
@@ -40,7 +41,7 @@ impl Resume {
         held.works_on(id);
         let feed = Feed::default();
         let follower = render::watch(app.ui, &feed);
-        let engine = site.engine(app, &held, &feed);
+        let engine = site.as_opened(app, id).await?.engine(app, &held, &feed);
         let result = match self.skip {
             true => engine.skip(id, app.actor(), self.reason, &held.session).await,
             false => engine.unpark(id, app.actor(), self.reason, &held.session).await,

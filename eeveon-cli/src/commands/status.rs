@@ -2,14 +2,15 @@
 
 use clap::Args;
 use eeveon_core::{CommitId, DeploymentId, ProjectName, ReleaseNumber, Seq, StepKey};
-use eeveon_store::{Deployment, DeploymentFilter};
+use eeveon_store::{Deployment, DeploymentFilter, LetterState};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     App, CliError, Exit,
+    commands::notify,
     compose::Site,
-    render::{Line, Table, age},
+    render::{Line, Table, age, count},
     view,
 };
 
@@ -31,6 +32,8 @@ pub(crate) struct ProjectStatus {
     waiting: Option<Waiting>,
     /// Whether deploys start by themselves: the daemon's business, absent while there is none.
     automatic: Option<bool>,
+    /// Messages that have not arrived.
+    messages: Messages,
     /// Why the project's status is not known.
     error: Option<String>,
 }
@@ -57,6 +60,21 @@ struct Waiting {
     reason: Option<String>,
 }
 
+/// How many messages have not arrived.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Messages {
+    /// Tried again.
+    waiting: usize,
+    /// Given up.
+    dead: usize,
+}
+
+async fn messages(app: &App, name: &ProjectName) -> Result<Messages, CliError> {
+    let letters = notify::letters_of(app, name, None, None).await?;
+    let dead = letters.iter().filter(|it| it.state == LetterState::Dead).count();
+    Ok(Messages { waiting: letters.len().saturating_sub(dead), dead })
+}
+
 /// Finds out how one project stands.
 ///
 /// # Errors
@@ -81,6 +99,7 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         running: None,
         waiting: None,
         automatic: None,
+        messages: messages(app, name).await?,
         error: None,
     };
     for deployment in open {
@@ -136,6 +155,7 @@ impl Status {
                             running: None,
                             waiting: None,
                             automatic: None,
+                            messages: Messages::default(),
                             error: Some(error.to_string()),
                         },
                     });
@@ -185,6 +205,13 @@ fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
             Line::new(format!("deployment {} of release {} runs{step}", running.deployment, running.release))
         }
         (None, None, None) => Line::default().good("idle"),
+    };
+    let state = match status.messages {
+        Messages { dead: 0, waiting: 0 } => state,
+        Messages { dead: 0, waiting } => {
+            state.dim(format!("; {} on the way", count(waiting as u64, "message")))
+        }
+        Messages { dead, .. } => state.warn(format!("; {} did not arrive", count(dead as u64, "message"))),
     };
     vec![Line::default().strong(status.project.as_str()), Line::new(live), Line::new(since), state]
 }

@@ -67,6 +67,7 @@ impl Up {
                 path: self.path,
                 strategy: "symlink".to_owned(),
                 interval: None,
+                health_url: None,
                 access: self.access,
             };
             new.write(app, &name).await?;
@@ -82,7 +83,14 @@ impl Up {
             }
         }
         let site = Site::concerned(app, &name).await?;
-        let wish = Wish { rev: None, reason: None, allow_older: false, again: false, wait: Wait::DEFAULT };
+        let wish = Wish {
+            rev: None,
+            reason: None,
+            allow_older: false,
+            again: false,
+            irreversible: false,
+            wait: Wait::DEFAULT,
+        };
         let ending = deploying::deploy(app, &site, &wish).await;
         // Nothing was deployed: the next try begins anew, perhaps with other arguments. A deployment
         // that is still open needs its project, to be finished or taken back.

@@ -1,7 +1,7 @@
 //! `why`: why a project does not deploy, or why a deployment failed.
 
 use clap::Args;
-use eeveon_core::{DeploymentId, Outcome, Permit, ProjectName, Record, Release, ReleaseNumber, Seq};
+use eeveon_core::{DeploymentId, Outcome, Permit, ProjectName, Record, Release, ReleaseNumber, Seq, StepKey};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::{
     compose::Site,
     deploying, gates,
     lease::{self, Wait},
-    render::{Line, age},
+    render::{Line, age, count},
     reporting, situation,
     view::{self, DeploymentRow},
 };
@@ -64,7 +64,7 @@ async fn why_project(app: &App, name: &ProjectName) -> Result<Exit, CliError> {
         let order = situation::order_facts(&site, &permit, &revision.commit, &situation, false).await?;
         let number = ReleaseNumber(situation.known.first().map_or(0, |it| it.number().0).saturating_add(1));
         let release = Release { project: name.clone(), number, revision };
-        let plan = deploying::plan_deploy(&site, &situation, &release, order);
+        let plan = deploying::plan_deploy(app, &site, &situation, &release, order, false).await?;
         gates::states(app, &site, &situation, &permit, &release, &plan).await
     }
     .await;
@@ -139,6 +139,19 @@ async fn why_deployment(app: &App, id: DeploymentId) -> Result<Exit, CliError> {
         for line in &output {
             app.ui.out(Line::default().dim(format!("{:<12}", "output")).plain(line.for_terminal()))?;
         }
+    }
+    for check in &deployment.checks {
+        let looks = count(check.looks, "look");
+        let end = if check.passed { "passed" } else { "failed" };
+        let text = format!("{} {end} after {looks}", check.step);
+        app.ui.out(Line::default().dim(format!("{:<12}", "check")).plain(text))?;
+    }
+    // Taking back a look changes nothing.
+    let looks = ["gate/", "ready/", "pre/", "candidate/", "post/", "watch/"];
+    let undone = deployment.undone.iter().map(StepKey::as_str);
+    let undone: Vec<&str> = undone.filter(|it| !looks.iter().any(|look| it.starts_with(look))).collect();
+    if !undone.is_empty() {
+        app.ui.out(Line::default().dim(format!("{:<12}", "taken back")).plain(undone.join(", ")))?;
     }
     for line in cancellations(app, id).await? {
         app.ui.out(Line::default().dim(format!("{:<12}", "cancelled")).plain(line))?;

@@ -40,16 +40,6 @@ pub enum ConfigError {
         /// The most similar one.
         nearest: Option<String>,
     },
-    /// A secret that the configuration points to is not there.
-    #[error("`{key}` points to {what}, which {why}")]
-    Secret {
-        /// The key.
-        key: &'static str,
-        /// The reference, never the value.
-        what: String,
-        /// What is wrong with it.
-        why: String,
-    },
 }
 
 impl Diagnose for ConfigError {
@@ -58,7 +48,6 @@ impl Diagnose for ConfigError {
             Self::Invalid { .. } => "config/invalid",
             Self::Io { .. } => "config/io",
             Self::UnknownKey { .. } => "config/unknown-key",
-            Self::Secret { .. } => "config/secret",
         }
     }
 
@@ -70,9 +59,6 @@ impl Diagnose for ConfigError {
                 Some(format!("did you mean `{nearest}`?").into())
             }
             Self::UnknownKey { .. } => Some("`ee-deploy config PROJECT` lists all keys".into()),
-            Self::Secret { .. } => {
-                Some("set it, or point to another place with env:NAME or file:PATH".into())
-            }
         }
     }
 

@@ -1,16 +1,25 @@
 //! Reading a project file: syntax, keys, types, then whether it makes sense, each with its place.
 
-use std::{collections::BTreeMap, fs, ops::Range, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    ops::Range,
+    path::Path,
+    sync::Arc,
+};
 
-use eeveon_core::ProjectName;
+use eeveon_core::{ProjectName, SecretRef, Secrets};
+use eeveon_health::HealthError;
 use eeveon_source::RepoUrl;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use toml_edit::{Document, Item, TableLike};
 
+use crate::environment::Environment;
+
 use super::{
-    Bytes, ConfigError, HumanDuration,
-    schema::{KEYS, SECTIONS, nearest},
+    Bytes, ConfigError, Health, HumanDuration, Notify,
+    schema::{KEYS, SECTIONS, Section, nearest},
 };
 
 /// What a project file says, defaults filled in.
@@ -27,9 +36,15 @@ pub(crate) struct ProjectConfig {
     /// Commands run around the switch.
     #[serde(default)]
     pub hooks: Hooks,
+    /// Whether a release is fit to serve.
+    #[serde(default)]
+    pub health: Vec<Health>,
     /// What happens when a release turns out bad.
     #[serde(default)]
     pub rollback: Rollback,
+    /// Who is told.
+    #[serde(default)]
+    pub notify: Vec<Notify>,
 }
 
 /// `[source]`. The keys are described in [`KEYS`].
@@ -77,6 +92,8 @@ pub(crate) struct Deploy {
     pub shared_files: Vec<String>,
     #[serde(default)]
     pub ignore: Vec<String>,
+    #[serde(default)]
+    pub link: String,
 }
 
 /// How a release goes live.
@@ -114,7 +131,24 @@ pub(crate) struct Hooks {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Rollback {
+    pub on_failure: OnFailure,
+    pub watch: HumanDuration,
+    pub watch_interval: HumanDuration,
+    pub irreversible: Vec<String>,
     pub quarantine: bool,
+}
+
+/// What to do when something fails after the switch.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnFailure {
+    /// Go back.
+    #[default]
+    Auto,
+    /// Leave things as they are until a person says to go on or back.
+    Ask,
+    /// Keep the release; a person says when it is in order.
+    Never,
 }
 
 const fn seconds(seconds: u64) -> HumanDuration {
@@ -163,7 +197,13 @@ impl Default for Hooks {
 
 impl Default for Rollback {
     fn default() -> Self {
-        Self { quarantine: true }
+        Self {
+            on_failure: OnFailure::default(),
+            watch: seconds(0),
+            watch_interval: seconds(10),
+            irreversible: Vec::new(),
+            quarantine: true,
+        }
     }
 }
 
@@ -178,13 +218,6 @@ impl ProjectConfig {
             digest.update(format!("{}={}\n", key.path(), value.unwrap_or(&serde_json::Value::Null)));
         }
         digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// Tells whether commands run in the folder of a new release.
-    pub(crate) fn runs_commands(&self) -> bool {
-        !(self.build.commands.is_empty()
-            && self.hooks.pre_switch.is_empty()
-            && self.hooks.post_switch.is_empty())
     }
 }
 
@@ -241,15 +274,7 @@ impl Place<'_> {
 fn check_keys(root: &dyn TableLike, at: &Place<'_>) -> Result<(), ConfigError> {
     for (name, item) in root.iter() {
         let span = root.key(name).and_then(|key| key.span());
-        if SECTIONS.iter().all(|section| section.name != name) {
-            if matches!(name, "health" | "notify") {
-                let message = format!("`{name}` is not part of this version");
-                return Err(at.invalid(
-                    span,
-                    message,
-                    Some("remove it, or use a version that has it".to_owned()),
-                ));
-            }
+        let Some(known) = SECTIONS.iter().find(|section| section.name == name) else {
             // A key of a section, written above all sections?
             let stray = KEYS.iter().find(|key| key.name == name);
             let hint = match (stray, nearest(name, SECTIONS.iter().map(|section| section.name))) {
@@ -258,24 +283,94 @@ fn check_keys(root: &dyn TableLike, at: &Place<'_>) -> Result<(), ConfigError> {
                 (None, None) => None,
             };
             return Err(at.invalid(span, format!("unknown section or key `{name}`"), hint));
-        }
-        let Some(section) = item.as_table_like() else {
-            return Err(at.invalid(span, format!("`{name}` is a section: write [{name}]"), None));
         };
-        for (key, _) in section.iter() {
-            if KEYS.iter().any(|known| known.section == name && known.name == key) {
-                continue;
-            }
-            let span = section.key(key).and_then(|key| key.span());
-            let siblings = KEYS.iter().filter(|known| known.section == name).map(|known| known.name);
-            let hint = match nearest(key, siblings) {
-                Some(nearest) => Some(format!("did you mean `{nearest}`?")),
-                None => KEYS
-                    .iter()
-                    .find(|known| known.name == key)
-                    .map(|known| format!("`{key}` belongs into [{}]", known.section)),
-            };
-            return Err(at.invalid(span, format!("unknown key `{key}` in [{name}]"), hint));
+        let tables = match known.many {
+            true => several(item),
+            false => item.as_table_like().map(|table| vec![table]),
+        };
+        let Some(tables) = tables else {
+            let message = format!("`{name}` is a section: write {}", known.heading());
+            return Err(at.invalid(span, message, None));
+        };
+        for table in tables {
+            check_keys_of(known, table, at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the tables of a section that may be there several times.
+fn several(item: &Item) -> Option<Vec<&dyn TableLike>> {
+    match (item.as_array_of_tables(), item.as_array()) {
+        (Some(tables), _) => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
+        (None, Some(values)) => {
+            values.iter().map(|it| Some(it.as_inline_table()? as &dyn TableLike)).collect()
+        }
+        (None, None) => None,
+    }
+}
+
+fn check_keys_of(known: &Section, table: &dyn TableLike, at: &Place<'_>) -> Result<(), ConfigError> {
+    let siblings = || KEYS.iter().filter(|key| key.section == known.name).map(|key| key.name);
+    for (key, _) in table.iter() {
+        if siblings().any(|sibling| sibling == key) {
+            continue;
+        }
+        let span = table.key(key).and_then(|key| key.span());
+        let elsewhere = || KEYS.iter().find(|other| other.name == key);
+        let hint = match nearest(key, siblings()) {
+            Some(nearest) => Some(format!("did you mean `{nearest}`?")),
+            None => elsewhere().map(|other| format!("`{key}` belongs into [{}]", other.section)),
+        };
+        return Err(at.invalid(span, format!("unknown key `{key}` in {}", known.heading()), hint));
+    }
+    Ok(())
+}
+
+/// Returns the error that `key` of one of several sections called `section` is wrong.
+fn wrong_in(section: &str, table: &dyn TableLike, at: &Place<'_>, key: &str, message: &str) -> ConfigError {
+    let span = table.get(key).and_then(Item::span).or_else(|| {
+        // A key that is missing has no place but that of its section.
+        table.iter().next().and_then(|(first, _)| table.key(first)?.span())
+    });
+    at.invalid(span, format!("{section}.{key}: {message}"), None)
+}
+
+/// Checks what types cannot say about the channels.
+fn check_notify(config: &ProjectConfig, root: &dyn TableLike, at: &Place<'_>) -> Result<(), ConfigError> {
+    let tables = root.get("notify").and_then(several).unwrap_or_default();
+    let mut names = BTreeSet::new();
+    for (notify, table) in config.notify.iter().zip(tables) {
+        let wrong = |key: &str, message: &str| wrong_in("notify", table, at, key, message);
+        if let Some(key) = notify.stray(table.iter().map(|(key, _)| key)) {
+            return Err(wrong(key, "a channel of this kind does not have it"));
+        }
+        // What a reference points to is looked for when it is needed.
+        let nowhere: Arc<dyn Secrets> = Arc::new(Environment::default());
+        notify.notifier(&nowhere).map_err(|(key, message)| wrong(key, &message))?;
+        if !names.insert(notify.name()) {
+            let message = format!("two channels are called `{}`: give one a name", notify.name());
+            return Err(wrong("name", &message));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what types cannot say about the checks.
+fn check_health(config: &ProjectConfig, root: &dyn TableLike, at: &Place<'_>) -> Result<(), ConfigError> {
+    let tables = root.get("health").and_then(several).unwrap_or_default();
+    let mut names = BTreeSet::new();
+    for (n, (health, table)) in config.health.iter().zip(tables).enumerate() {
+        let wrong = |key: &str, message: String| wrong_in("health", table, at, key, &message);
+        if let Some(key) = health.stray(table.iter().map(|(key, _)| key)) {
+            return Err(wrong(key, "a check of this kind does not have it".to_owned()));
+        }
+        let spec = health.spec(n).map_err(|(key, message)| wrong(key, message))?;
+        if let Err(HealthError::Invalid { key, rule, .. }) = spec.validate() {
+            return Err(wrong(&key, rule));
+        }
+        if !names.insert(spec.name.clone()) {
+            return Err(wrong("name", format!("two checks are called `{}`", spec.name)));
         }
     }
     Ok(())
@@ -339,11 +434,24 @@ fn check_sense(
     if config.build.nice > 19 {
         return Err(wrong("build", "nice", "build.nice goes from 0 to 19".to_owned(), ""));
     }
+    check_health(config, root, at)?;
+    check_notify(config, root, at)?;
+    for path in &config.rollback.irreversible {
+        if !is_plain(path, Absolute::No) {
+            let message = format!("`{}` is not a path inside a release", path.escape_debug());
+            return Err(wrong("rollback", "irreversible", message, "write it like `db/migrate`"));
+        }
+    }
+    if !config.rollback.watch.0.is_zero() && !config.health.iter().any(|it| it.when.is_after()) {
+        let message = "rollback.watch needs a check that looks after the switch".to_owned();
+        return Err(wrong("rollback", "watch", message, "add a [[health]] with when = \"post\""));
+    }
     for (section, key, value) in [
         ("build", "timeout", config.build.timeout),
         ("build", "idle_timeout", config.build.idle_timeout),
         ("hooks", "timeout", config.hooks.timeout),
         ("source", "interval", config.source.interval),
+        ("rollback", "watch_interval", config.rollback.watch_interval),
     ] {
         if value.0.is_zero() {
             let message = format!("{section}.{key} is 0; nothing could ever finish in time");
@@ -358,19 +466,15 @@ fn check_sense(
         }
     }
     let token = &config.source.token;
-    if !(token.is_empty() || token.starts_with("env:") || token.starts_with("file:")) {
-        let (message, hint) = match token.starts_with("secret:") {
-            true => ("source.token points to the vault, which is not part of this version", ""),
-            false => {
-                ("source.token holds something other than a reference", "the token itself must not be here: ")
-            }
-        };
-        return Err(wrong(
-            "source",
-            "token",
-            message.to_owned(),
-            &format!("{hint}write env:NAME or file:PATH"),
-        ));
+    let reference = match SecretRef::parse(token) {
+        Ok(None) if !token.is_empty() => {
+            Err("it holds something other than a reference: the token itself must not be here".to_owned())
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = reference {
+        return Err(wrong("source", "token", format!("source.token: {why}"), "write env:NAME or file:/PATH"));
     }
     for (key, value) in [
         ("ssh_key", &config.source.ssh_key),
@@ -429,7 +533,14 @@ mod tests {
     fn the_table_of_keys_and_the_types_agree() {
         let config = serde_json::to_value(check(MINIMAL).unwrap()).unwrap();
         let mut found: Vec<String> = Vec::new();
+        let one_check = serde_json::to_value(Health::default()).unwrap();
+        let one_channel = serde_json::to_value(Notify::default()).unwrap();
         for (section, keys) in config.as_object().unwrap() {
+            let keys = match section.as_str() {
+                "health" => &one_check,
+                "notify" => &one_channel,
+                _ => keys,
+            };
             found.extend(keys.as_object().unwrap().keys().map(|key| format!("{section}.{key}")));
         }
         let mut known: Vec<String> = KEYS.iter().map(super::super::Key::path).collect();
@@ -437,7 +548,12 @@ mod tests {
         known.sort();
         assert_eq!(found, known);
         for key in KEYS {
-            let value = config.get(key.section).and_then(|section| section.get(key.name)).unwrap();
+            let section = match key.section {
+                "health" => &one_check,
+                "notify" => &one_channel,
+                section => &config[section],
+            };
+            let value = section.get(key.name).unwrap();
             if let Some(default) = key.default {
                 let default: toml::Table = toml::from_str(&format!("x = {default}")).unwrap();
                 assert_eq!(serde_json::to_value(&default["x"]).unwrap(), *value, "default of {}", key.path());
@@ -471,7 +587,30 @@ mod tests {
         );
         assert!(at("\"main\"", "\"-x\"").starts_with("a.toml:3:10: "));
         assert!(at("path = \"/srv/a\"", "").contains("missing field `path`"));
-        assert!(at("[source]", "[[health]]\nkind = \"http\"\n[source]").contains("not part of this version"));
+        let health = |text: &str| at("[source]", &format!("[[health]]\n{text}\n[source]"));
+        assert!(health("kind = \"htpp\"").starts_with("a.toml:2:8: unknown variant `htpp`"));
+        assert!(health("urll = \"x\"").contains("unknown key `urll` in [[health]] (did you mean `url`?)"));
+        assert!(
+            health("kind = \"tcp\"\nurl = \"http://a\"").starts_with("a.toml:3:7: health.url: a check of")
+        );
+        assert!(health("kind = \"tcp\"").starts_with("a.toml:2:1: health.address: "));
+        assert!(
+            health("url = \"http://a\"\ntimeout = \"9s\"\ndeadline = \"8s\"").starts_with("a.toml:4:12: ")
+        );
+        assert!(health("url = \"http://a\"\nexpect = \"9xx\"").starts_with("a.toml:3:10: health.expect: "));
+        let secret = health("url = \"http://a\"\nheaders = { Authorization = \"Bearer hunter2\" }");
+        assert!(secret.contains("health.headers") && !secret.contains("hunter2"), "{secret}");
+        let notify = |text: &str| at("[source]", &format!("[[notify]]\n{text}\n[source]"));
+        let literal = notify("channel = \"slack\"\nurl = \"https://hooks.slack.com/services/T/B/x\"");
+        assert!(literal.starts_with("a.toml:3:7: notify.url: it must not be here itself"), "{literal}");
+        assert!(!literal.contains("hooks.slack.com"), "{literal}");
+        assert!(notify("channel = \"teams\"\nurl = \"secret:x\"").contains("needs a vault"));
+        assert!(notify("channel = \"teams\"\nto = \"x\"").starts_with("a.toml:3:6: notify.to: a channel of"));
+        let template =
+            notify("channel = \"slack\"\nurl = \"env:A\"\ntemplate = \"\"\"\nx\n{{ no_such }}\"\"\"");
+        assert!(template.contains("line 2") && template.contains("no_such"), "{template}");
+        let unwatched = health("url = \"http://a\"\nwhen = \"pre\"\n[rollback]\nwatch = \"1m\"");
+        assert!(unwatched.contains("needs a check that looks after"), "{unwatched}");
         assert!(at("[source]", "[source").starts_with("a.toml:1:"));
         assert!(at("branch", "token = \"ghp_123\"\nbranch").contains("the token itself must not be here"));
     }

@@ -87,14 +87,15 @@ impl View {
             }
             Record::Started { step, .. } if self.is_shown(step) => self.begin(step, entry.at, ""),
             Record::UndoStarted { step, .. } if self.is_shown_taken_back(step) => {
-                self.begin(step, entry.at, "take back ");
+                self.begin(step, entry.at, self.taking_back(step));
             }
             Record::Finished { step, output } if self.is_shown(step) => {
                 let detail = self.steps.get(step).map(|spec| describe_step(spec, output)).unwrap_or_default();
                 self.end(step, entry.at, Line::default().good("  ok    "), "", &detail);
             }
             Record::UndoFinished { step } if self.is_shown_taken_back(step) => {
-                self.end(step, entry.at, Line::default().dim("  back  "), "take back ", "");
+                let prefix = self.taking_back(step);
+                self.end(step, entry.at, Line::default().dim("  back  "), prefix, "");
             }
             Record::Failed { step, failure } => {
                 self.end(step, entry.at, Line::default().bad("  FAIL  "), "", &failure.message);
@@ -123,6 +124,14 @@ impl View {
 
     fn is_shown_taken_back(&self, step: &StepKey) -> bool {
         self.steps.get(step).is_none_or(leaves_something)
+    }
+
+    /// How taking a step back is called: for a proof it is what it is there for.
+    fn taking_back(&self, step: &StepKey) -> &'static str {
+        match self.steps.get(step).is_some_and(|it| it.action == "health.verify") {
+            true => "",
+            false => "take back ",
+        }
     }
 
     fn name(&self, step: &StepKey) -> String {

@@ -1,6 +1,7 @@
 //! What a step is called and what it came to, for people.
 
 use eeveon_core::{Placed, StepSpec, deployer::Removed};
+use eeveon_health::Looked;
 use serde_json::Value;
 
 use super::{count, size};
@@ -18,13 +19,17 @@ pub(crate) fn label(step: &StepSpec) -> String {
 
 /// Tells whether doing the step does anything: some only say how another is taken back.
 pub(crate) fn does_something(step: &StepSpec) -> bool {
-    step.action != "build.command" || step.params.get("run").is_some_and(|run| !run.is_null())
+    match step.action.as_str() {
+        "build.command" => step.params.get("run").is_some_and(|run| !run.is_null()),
+        "health.verify" => false,
+        _ => true,
+    }
 }
 
 /// Tells whether taking the step back does anything a person would want to see.
 pub(crate) fn leaves_something(step: &StepSpec) -> bool {
     match step.action.as_str() {
-        "deploy.ship" | "deploy.switch" => true,
+        "deploy.ship" | "deploy.switch" | "health.verify" => true,
         "build.command" => step.params.get("undo").is_some_and(|undo| !undo.is_null()),
         _ => false,
     }
@@ -58,7 +63,18 @@ pub(crate) fn describe_step(step: &StepSpec, output: &Value) -> String {
                 }
             },
         ),
+        "health.gate" | "health.watch" => serde_json::from_value::<Option<Looked>>(output.clone())
+            .map(|looked| looked.map_or_else(|| "left out".to_owned(), looks))
+            .unwrap_or_default(),
         // Gates say why they were open.
         _ => output.as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+fn looks(looked: Looked) -> String {
+    let looks = count(looked.looks.into(), "look");
+    match (looked.looks.saturating_sub(looked.healthy), looked.last) {
+        (0, _) | (_, None) => looks,
+        (bad, Some(last)) => format!("{looks}, {bad} not healthy: {}", last.for_terminal()),
     }
 }

@@ -14,8 +14,10 @@ fn without_hooks(sandbox: &Sandbox) {
 #[test]
 fn a_hook_that_cannot_be_taken_back_is_left_out_by_a_person() {
     let sandbox = Sandbox::with_project(&[("a", "1")]);
+    sandbox.configure("hooks.post_switch = [\"test ! -e ../../broken\"]");
     sandbox.run(&["deploy", "app"]).expect_code(0);
-    sandbox.configure("hooks.post_switch = [\"no-such-program-here\"]");
+    // From now on the hook fails, for the new release and for the old one.
+    fs::write(sandbox.site().join("broken"), "").unwrap();
     sandbox.commit("second", &[("a", "2")]);
     let parked = sandbox.run(&["deploy", "app"]).expect_code(12);
     assert!(parked.stderr.contains("--skip"), "{parked}");

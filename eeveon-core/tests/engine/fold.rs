@@ -57,6 +57,7 @@ fn failure(class: Class) -> Failure {
         message: "as chosen".into(),
         causes: Vec::new(),
         hint: None,
+        details: None,
     }
 }
 

@@ -90,7 +90,7 @@ impl Script {
     }
 }
 
-/// The action. With `ASKS`, a person decides after it was interrupted.
+/// The action. With `ASKS`, a person decides after it was interrupted or failed.
 struct Told<const ASKS: bool>(Script);
 
 #[async_trait]
@@ -111,10 +111,15 @@ impl<const ASKS: bool> Action for Told<ASKS> {
     fn interrupted(&self) -> Interrupted {
         if ASKS { Interrupted::Park } else { Interrupted::Rerun }
     }
+
+    fn on_failure(&self, (): &()) -> OnFailure {
+        if ASKS { OnFailure::Ask } else { OnFailure::TurnBack }
+    }
 }
 
 /// A plan from a picture such as `a b, c | d`: waves between commas, the pivot at the bar. A step
-/// whose name ends in `?` asks a person when it was interrupted.
+/// whose name ends in `?` asks a person when it was interrupted or failed; one named `check?` is
+/// of stage Check.
 pub(crate) fn plan(picture: &str) -> Plan {
     let mut plan = Plan::builder();
     for (half, waves) in picture.split('|').enumerate() {
@@ -125,6 +130,7 @@ pub(crate) fn plan(picture: &str) -> Plan {
             plan.then();
             for key in wave.split_whitespace() {
                 match key.ends_with('?') {
+                    true if key == "check?" => plan.step::<Told<true>>(Stage::Check, key, &()),
                     true => plan.step::<Told<true>>(Stage::Switch, key, &()),
                     false => plan.step::<Told<false>>(Stage::Switch, key, &()),
                 };

@@ -55,6 +55,8 @@ pub(crate) fn request(facts: &Facts) -> Request {
         reason: None,
         config: "c0ffee".into(),
         quarantine: Quarantining::default(),
+        irreversible: false,
+        settings: None,
     }
 }
 

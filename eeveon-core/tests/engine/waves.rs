@@ -254,3 +254,49 @@ async fn an_unknown_action_is_a_failure_and_is_taken_back_by_nobody() {
     let error = script.deploy(&journal, plan).await.unwrap_err();
     assert!(matches!(&error, EngineError::Parked(step) if step.as_str() == "b"), "{error}");
 }
+
+#[tokio::test]
+async fn a_check_that_asks_can_be_repeated_overruled_or_lost() {
+    let failing = || Script::default().tell("run check?", [NEVER]);
+    for (answer, expected) in [("resume", "run check? 1"), ("skip", "run c 1"), ("cancel", "undo check? 1")] {
+        let (journal, script) = (Arc::default(), failing());
+        let error = script.deploy(&journal, plan("a, check?, c")).await.unwrap_err();
+        assert_eq!(error.code(), "engine/parked");
+        assert!(!script.log().iter().any(|line| line.starts_with("undo")), "it stays as it is");
+        let (engine, session) = (script.engine(&journal), session());
+        // Another process that comes by does not decide.
+        assert!(matches!(engine.recover(ID, &session).await, Err(EngineError::Parked(_))));
+        let outcome = match answer {
+            "resume" => engine.unpark(ID, ada(), None, &session).await,
+            "skip" => engine.skip(ID, ada(), None, &session).await,
+            _ => engine.cancel(ID, ada(), None, &session).await,
+        };
+        assert_eq!(script.log()[0], expected, "{answer}");
+        match answer {
+            "cancel" => assert!(is_failed(&outcome.unwrap()), "what failed is why it was taken back"),
+            _ => assert_eq!(outcome.unwrap(), Outcome::Succeeded),
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_once_a_neighbour_turned_back() {
+    for (check, neighbour) in [(2, 9), (9, 2)] {
+        let journal = Arc::default();
+        let script = Script::default()
+            .tell("run check?", [NEVER.after(check)])
+            .tell("run c", [NEVER.after(neighbour)]);
+        let outcome = script.deploy(&journal, plan("a, check? c")).await.unwrap();
+        assert!(is_failed(&outcome));
+        assert!(script.log().contains(&"undo a done".into()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_check_cannot_be_left_out() {
+    let journal = Arc::default();
+    let script = Script::default().tell("run b", [NEVER]);
+    script.deploy(&journal, plan("a | b")).await.unwrap_err();
+    let error = script.engine(&journal).skip(ID, ada(), None, &session()).await.unwrap_err();
+    assert_eq!(error.code(), "engine/nothing-to-skip");
+}

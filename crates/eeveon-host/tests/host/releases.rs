@@ -226,13 +226,13 @@ async fn an_estimate_names_what_would_change() {
     let new: &[(&[u8], FileKind, &[u8])] =
         &[(b"a", FILE, b"a"), (b"b", FILE, b"BBBB"), (b"d", FILE, b"ddddd")];
     let all = scene.host.estimate(&permit(1), &scene.contents.release(1, old)).await;
-    assert_eq!(all.unwrap().added.len(), 4, "and REVISION");
+    assert_eq!(all.unwrap().changes.added.len(), 4, "and REVISION");
     assert!(!scene.path().exists(), "it changes nothing");
     scene.deploy(1, old).await;
     let estimate = scene.host.estimate(&permit(1), &scene.contents.release(2, new)).await.unwrap();
-    assert_eq!(estimate.added, [(b"d".to_vec(), 5)]);
-    assert_eq!(estimate.changed, [(b"REVISION".to_vec(), 41), (b"b".to_vec(), 4)]);
-    assert_eq!(estimate.removed, [(b"c".to_vec(), 3)]);
+    assert_eq!(estimate.changes.added, [(b"d".to_vec(), 5)]);
+    assert_eq!(estimate.changes.changed, [(b"REVISION".to_vec(), 41), (b"b".to_vec(), 4)]);
+    assert_eq!(estimate.changes.removed, [(b"c".to_vec(), 3)]);
     assert!(estimate.bytes_needed >= 3 * 4096 && estimate.bytes_free > 0, "{estimate:?}");
 }
 

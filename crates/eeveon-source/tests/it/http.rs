@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::common::*;
+use eeveon_core::Secret;
 use eeveon_core::{Fence, Permit};
-use eeveon_source::{Mirror, RepoUrl, Secret, SourceConfig, Want};
+use eeveon_source::{Mirror, RepoUrl, SourceConfig, Want};
 use eeveon_testkit::git::Repo;
 use tokio_util::sync::CancellationToken;
 

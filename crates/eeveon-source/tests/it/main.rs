@@ -10,6 +10,7 @@
 mod common;
 mod contents;
 mod discover;
+mod forge;
 mod http;
 mod ignore;
 mod local;

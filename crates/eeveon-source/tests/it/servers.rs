@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::common::*;
 use eeveon_core::Diagnose;
-use eeveon_source::{Mirror, RepoUrl, Secret, SourceConfig, Want};
+use eeveon_core::Secret;
+use eeveon_source::{Mirror, RepoUrl, SourceConfig, Want};
 use eeveon_testkit::{
     git::Repo,
     servers::{Access, GitDaemon, GitHttps, GitSsh},

@@ -6,7 +6,8 @@ use eeveon_core::{Entry, Seq, State};
 use rusqlite::Connection;
 
 use super::{
-    journal_of,
+    journals::{self, journal_of},
+    outbox,
     rows::{ALL, COUNTERS, DEPLOYMENTS, Key},
     schema::beside,
     trouble::Trouble,
@@ -23,6 +24,8 @@ pub(super) fn verify(db: &Connection) -> Result<Vec<String>, Trouble> {
         // What is built on damaged rows would only repeat them.
         return Ok(defects);
     }
+    defects.extend(journals::defects(db)?);
+    defects.extend(outbox::defects(db)?);
     let newest: Option<u64> = COUNTERS.get(db, &[Key::Text("deployment")])?;
     for row in DEPLOYMENTS.select(db, "ORDER BY id", [])? {
         let summary: Summary = DEPLOYMENTS.parse(&row)?;

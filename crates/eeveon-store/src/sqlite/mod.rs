@@ -6,6 +6,8 @@
 //! beside the database when the last process leaves: the two are one store, and are copied together.
 
 mod care;
+mod journals;
+mod outbox;
 mod rows;
 mod schema;
 mod trouble;
@@ -23,12 +25,14 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, types::Value};
 use tokio::task::spawn_blocking;
 
 use self::{
-    rows::{CANCELS, COUNTERS, DEPLOYMENTS, ENTRIES, Key, LEASES, QUARANTINE, RELEASES},
+    journals::{journal_of, lift, newest, put_aside, summary},
+    rows::{AUTOMATIC_OFF, CANCELS, COUNTERS, DEPLOYMENTS, Key, LEASES, QUARANTINE, RELEASES},
     trouble::Trouble,
 };
 use crate::{
-    Acquired, CancelRequest, Deployment, DeploymentFilter, Holder, KnownRelease, Lease, Owner, Quarantined,
-    Store, StoreError, SystemTicks, Ticks,
+    Acquired, AutomaticOff, CancelRequest, Deployment, DeploymentFilter, Followed, Holder, KnownRelease,
+    Lease, Letter, LetterEnd, LetterFilter, NewLetter, Owner, Position, Quarantined, Store, StoreError,
+    SystemTicks, Ticks,
     lease::{self, Newest},
     project::{self, Summary},
 };
@@ -167,7 +171,7 @@ impl Store for SqliteStore {
         lease: Option<&Lease>,
     ) -> Result<(), StoreError> {
         let (entry, lease) = (entry.clone(), lease.cloned());
-        self.change(durability, move |db| append(db, &entry, lease.as_ref())).await
+        self.change(durability, move |db| journals::append(db, &entry, lease.as_ref())).await
     }
 
     async fn read(&self, deployment: DeploymentId, from: Seq) -> Result<Vec<Entry>, StoreError> {
@@ -178,6 +182,87 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn follow(&self, after: Position, limit: u32) -> Result<Vec<Followed>, StoreError> {
+        let path = self.path.clone();
+        self.query(move |db| {
+            let snapshot = db.transaction()?;
+            journals::follow(&snapshot, &path, after, limit)
+        })
+        .await
+    }
+
+    async fn newest_position(&self) -> Result<Position, StoreError> {
+        self.query(|db| journals::newest_position(db)).await
+    }
+
+    async fn cursor(&self, follower: &str) -> Result<Option<Position>, StoreError> {
+        let follower = follower.to_owned();
+        self.query(move |db| outbox::cursor(db, &follower)).await
+    }
+
+    async fn post(&self, follower: &str, upto: Position, letters: &[NewLetter]) -> Result<bool, StoreError> {
+        let (follower, letters) = (follower.to_owned(), letters.to_vec());
+        // A power cut takes letters and cursor together, and they are posted again.
+        self.change(Durability::Process, move |db| outbox::post(db, &follower, upto, &letters)).await
+    }
+
+    async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError> {
+        let filter = filter.clone();
+        self.query(move |db| outbox::letters(db, &filter)).await
+    }
+
+    async fn next_due(&self, follower: &str) -> Result<Option<Timestamp>, StoreError> {
+        let follower = follower.to_owned();
+        self.query(move |db| outbox::next_due(db, &follower)).await
+    }
+
+    async fn begin_sending(&self, letter: u64) -> Result<Option<Letter>, StoreError> {
+        self.change(Durability::Power, move |db| outbox::change(db, letter, Letter::begin)).await
+    }
+
+    async fn settle(&self, letter: u64, end: LetterEnd) -> Result<bool, StoreError> {
+        self.change(Durability::Process, move |db| outbox::settle(db, letter, end)).await
+    }
+
+    async fn revive(&self, letter: u64, now: Timestamp) -> Result<bool, StoreError> {
+        let revive = move |letter: &mut Letter| letter.revive(now);
+        self.change(Durability::Power, move |db| Ok(outbox::change(db, letter, revive)?.is_some())).await
+    }
+
+    async fn forget(&self, letter: u64) -> Result<bool, StoreError> {
+        self.change(Durability::Power, move |db| outbox::remove(db, letter)).await
+    }
+
+    async fn purge_dead(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.change(Durability::Process, move |db| outbox::purge_dead(db, before)).await
+    }
+
+    async fn automatic(&self, project: &ProjectName) -> Result<Option<AutomaticOff>, StoreError> {
+        let project = project.clone();
+        self.query(move |db| AUTOMATIC_OFF.get(db, &[Key::Text(project.as_str())])).await
+    }
+
+    async fn set_automatic(
+        &self,
+        project: &ProjectName,
+        off: Option<AutomaticOff>,
+    ) -> Result<(), StoreError> {
+        let project = project.clone();
+        self.change(Durability::Power, move |db| {
+            let key = [Key::Text(project.as_str())];
+            match off {
+                Some(off) => AUTOMATIC_OFF.put(db, &key, &off),
+                None => AUTOMATIC_OFF.remove(db, &key).map(drop),
+            }
+        })
+        .await
+    }
+
+    async fn forget_project(&self, project: &ProjectName) -> Result<(), StoreError> {
+        let project = project.clone();
+        self.change(Durability::Power, move |db| outbox::forget_project(db, &project)).await
+    }
+
     async fn deployment(&self, id: DeploymentId) -> Result<Option<Deployment>, StoreError> {
         self.query(move |db| Ok(summary(db, id)?.map(|summary| summary.deployment))).await
     }
@@ -185,15 +270,13 @@ impl Store for SqliteStore {
     async fn deployments(&self, filter: &DeploymentFilter) -> Result<Vec<Deployment>, StoreError> {
         let filter = filter.clone();
         self.query(move |db| {
-            let project = filter.project.as_ref().map_or("1", |_| "project = ?");
-            let open = if filter.open { "open = 1" } else { "1" };
             let limit = match filter.limit {
                 0 => i64::MAX,
                 limit => i64::try_from(limit).unwrap_or(i64::MAX),
             };
+            let clause = listing(&filter);
             let name = filter.project.map(|project| Value::Text(project.into()));
             let params = rusqlite::params_from_iter(name.into_iter().chain([Value::Integer(limit)]));
-            let clause = format!("WHERE {project} AND {open} ORDER BY id DESC LIMIT ?");
             let found: Vec<Summary> = DEPLOYMENTS.list(db, &clause, params)?;
             Ok(found.into_iter().map(|summary| summary.deployment).collect())
         })
@@ -312,164 +395,17 @@ impl Store for SqliteStore {
     }
 }
 
-fn append(db: &Connection, entry: &Entry, lease: Option<&Lease>) -> Result<(), Trouble> {
-    let conflict = StoreError::Conflict { deployment: entry.deployment, at: entry.seq };
-    if let Some(lease) = lease
-        && !newest(db, &lease.name)?.is_some_and(|newest| newest.is(lease))
-    {
-        return Err(conflict.into());
-    }
-    let follows = project::follow(summary(db, entry.deployment)?, entry)?;
-    let (deployment, at) = (Key::Number(entry.deployment.0), Key::Number(entry.seq.0));
-    if !ENTRIES.add(db, &[deployment, at], entry)? {
-        return Err(conflict.into());
-    }
-    DEPLOYMENTS.put(db, &[deployment], &follows.summary)?;
-    let release = &follows.summary.deployment.release;
-    let (project, key) =
-        (&release.project, [Key::Text(release.project.as_str()), Key::Number(release.number.0)]);
-    if let Some(release) = &follows.release {
-        RELEASES.add(db, &key, release)?;
-    }
-    if let Some(status) = follows.settled
-        && let Some(mut known) = RELEASES.get(db, &key)?
-    {
-        project::settle(&mut known, entry.deployment, status);
-        RELEASES.put(db, &key, &known)?;
-    }
-    for commit in &follows.lift {
-        lift(db, project, commit)?;
-    }
-    for what in &follows.put_aside {
-        put_aside(db, project, what)?;
-    }
-    Ok(())
-}
-
-/// Reads a journal. Runs in a transaction: its length is compared with its summary's.
-fn journal_of(db: &Connection, deployment: DeploymentId, from: Seq) -> Result<Vec<Entry>, Trouble> {
-    let damaged = || Trouble::Damaged(format!("the journal of deployment {deployment} has lost entries"));
-    let end = summary(db, deployment)?.map_or(Seq::default(), |summary| summary.next);
-    let Ok(start) = i64::try_from(from.0) else { return Ok(Vec::new()) };
-    let id = i64::try_from(deployment.0).unwrap_or(i64::MAX);
-    let rows = ENTRIES.select(db, "WHERE deployment = ? AND seq >= ? ORDER BY seq", [id, start])?;
-    if u64::try_from(rows.len()) != Ok(end.0.saturating_sub(from.0)) {
-        return Err(damaged());
-    }
-    let mut journal = Vec::with_capacity(rows.len());
-    let mut next = from;
-    for row in &rows {
-        if row.key.get(1) != i64::try_from(next.0).ok().map(Value::Integer).as_ref() {
-            return Err(damaged());
-        }
-        let entry: Entry = serde_json::from_str(&row.doc).map_err(|source| StoreError::Unreadable {
-            deployment,
-            at: next,
-            source,
-        })?;
-        journal.push(entry);
-        next = next.next();
-    }
-    Ok(journal)
-}
-
-fn summary(db: &Connection, id: DeploymentId) -> Result<Option<Summary>, Trouble> {
-    DEPLOYMENTS.get(db, &[Key::Number(id.0)])
-}
-
-fn newest(db: &Connection, lease: &str) -> Result<Option<Newest>, Trouble> {
-    LEASES.get(db, &[Key::Text(lease)])
-}
-
-fn put_aside(db: &Connection, project: &ProjectName, what: &Quarantined) -> Result<(), Trouble> {
-    QUARANTINE.add(db, &[Key::Text(project.as_str()), Key::Text(what.commit.as_str())], what)?;
-    Ok(())
-}
-
-fn lift(db: &Connection, project: &ProjectName, commit: &CommitId) -> Result<bool, Trouble> {
-    QUARANTINE.remove(db, &[Key::Text(project.as_str()), Key::Text(commit.as_str())])
+/// Returns the rest of the statement that lists deployments: a walk along an index, newest first.
+fn listing(filter: &DeploymentFilter) -> String {
+    let open = if filter.open { "open = 1" } else { "1" };
+    let project = match &filter.project {
+        None => "1",
+        // Few are open: the plus keeps SQLite from walking through all of the project's.
+        Some(_) if filter.open => "+project = ?",
+        Some(_) => "project = ?",
+    };
+    format!("WHERE {project} AND {open} ORDER BY id DESC LIMIT ?")
 }
 
 #[cfg(test)]
-mod tests {
-    use eeveon_core::Diagnose;
-
-    use super::*;
-
-    async fn store() -> (tempfile::TempDir, SqliteStore) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(folder.path().join("db")).await.unwrap();
-        (folder, store)
-    }
-
-    fn owner(label: &str) -> Owner {
-        Owner { host: "h".into(), boot: "b".into(), pid: 1, started: 1, label: label.into() }
-    }
-
-    #[tokio::test]
-    async fn without_space_nothing_changes_and_it_is_said() {
-        let (_folder, store) = store().await;
-        let take = async |name: &str, label: &str| {
-            store.acquire(name, &owner(label), Duration::from_secs(9), None, Fence(0)).await
-        };
-        take("a", "small").await.unwrap();
-        let limit = |pages: i64| {
-            store.query(move |db| {
-                Ok(db.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?)
-            })
-        };
-        // A limit below the present size is that size.
-        limit(1).await.unwrap();
-        let error = take("b", &"large".repeat(10_000)).await.unwrap_err();
-        assert_eq!(error.code(), "store/full", "{error:?}");
-        assert!(store.holder("a").await.unwrap().is_some());
-        assert!(store.holder("b").await.unwrap().is_none());
-        limit(i64::from(u32::MAX) - 1).await.unwrap();
-        take("b", &"large".repeat(10_000)).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_database_that_stays_locked_is_busy() {
-        let (_folder, store) = store().await;
-        let mut other = schema::open(store.path()).unwrap();
-        let lock = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        store.db.lock().unwrap().busy_timeout(Duration::ZERO).unwrap();
-        let error = store.reserve_deployment().await.unwrap_err();
-        assert_eq!(error.code(), "store/busy", "{error:?}");
-        // Reading does not wait for writers.
-        assert_eq!(store.deployments(&DeploymentFilter::default()).await.unwrap(), []);
-        lock.commit().unwrap();
-        store.reserve_deployment().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn numbers_that_cannot_be_stored_are_refused() {
-        let (_folder, store) = store().await;
-        let shop = ProjectName::new("shop").unwrap();
-        let error = store.reserve_release(&shop, ReleaseNumber(u64::MAX)).await.unwrap_err();
-        assert_eq!(error.code(), "store/internal");
-        assert_eq!(store.reserve_release(&shop, ReleaseNumber(0)).await.unwrap(), ReleaseNumber(1));
-        let error =
-            store.request_cancel(DeploymentId(u64::MAX), &Actor::Engine, None, Timestamp::UNIX_EPOCH).await;
-        assert_eq!(error.unwrap_err().code(), "store/internal");
-    }
-
-    #[tokio::test]
-    async fn what_must_outlive_a_power_cut_is_synced() {
-        let (_folder, store) = store().await;
-        // See <https://sqlite.org/pragma.html#pragma_synchronous>: 1 is NORMAL, 2 is FULL.
-        let synchronous = async || {
-            let level = |db: &mut Connection| {
-                Ok(db.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
-            };
-            store.query(level).await.unwrap()
-        };
-        store.reserve_deployment().await.unwrap();
-        assert_eq!(synchronous().await, 1);
-        for (durability, level) in [(Durability::Power, 2), (Durability::Process, 1), (Durability::Power, 2)]
-        {
-            store.change(durability, |_| Ok(())).await.unwrap();
-            assert_eq!(synchronous().await, level);
-        }
-    }
-}
+mod tests;

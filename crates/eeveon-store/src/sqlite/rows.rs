@@ -19,8 +19,23 @@ pub(super) const RELEASES: Table = Table { name: "releases", key: &["project", "
 pub(super) const QUARANTINE: Table = Table { name: "quarantine", key: &["project", "commit_id"] };
 pub(super) const LEASES: Table = Table { name: "leases", key: &["name"] };
 pub(super) const CANCELS: Table = Table { name: "cancel_requests", key: &["deployment"] };
-pub(super) const ALL: [&Table; 7] =
-    [&COUNTERS, &ENTRIES, &DEPLOYMENTS, &RELEASES, &QUARANTINE, &LEASES, &CANCELS];
+pub(super) const POSITIONS: Table = Table { name: "positions", key: &["position"] };
+pub(super) const CURSORS: Table = Table { name: "cursors", key: &["follower"] };
+pub(super) const LETTERS: Table = Table { name: "letters", key: &["id"] };
+pub(super) const AUTOMATIC_OFF: Table = Table { name: "automatic_off", key: &["project"] };
+pub(super) const ALL: [&Table; 11] = [
+    &COUNTERS,
+    &ENTRIES,
+    &DEPLOYMENTS,
+    &RELEASES,
+    &QUARANTINE,
+    &LEASES,
+    &CANCELS,
+    &POSITIONS,
+    &CURSORS,
+    &LETTERS,
+    &AUTOMATIC_OFF,
+];
 
 /// Part of a key.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +70,13 @@ impl Table {
         db: &Connection,
         key: &[Key<'_>],
     ) -> Result<Option<T>, Trouble> {
+        self.find(db, key)?.map(|row| self.parse(&row)).transpose()
+    }
+
+    /// Returns the row under `key`, checked but not yet understood.
+    pub(super) fn find(&self, db: &Connection, key: &[Key<'_>]) -> Result<Option<Sound>, Trouble> {
         let found = self.select(db, &format!("WHERE {}", self.matches()), params_from_iter(values(key)?))?;
-        found.first().map(|row| self.parse(row)).transpose()
+        Ok(found.into_iter().next())
     }
 
     /// Returns the documents that `clause`, the rest of a SELECT statement, names.

@@ -12,15 +12,25 @@ use std::{
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 use rustix::fs::{FlockOperation, flock};
 
-use super::trouble::Trouble;
+use super::{journals, trouble::Trouble};
 use crate::StoreError;
 
 /// The schema this version writes. An older one is migrated when it is opened, a newer one refused.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
-/// The script that leads to each schema from the one before; the first leads to 1. Scripts of
-/// released versions never change.
-const SCRIPTS: [&str; SCHEMA_VERSION.unsigned_abs() as usize] = [include_str!("v1.sql")];
+/// What leads to a schema from the one before.
+#[derive(Clone, Copy)]
+struct Step {
+    script: &'static str,
+    /// What cannot be said in SQL, after the script.
+    fill: fn(&Connection) -> Result<(), Trouble>,
+}
+
+/// The step to each schema; the first leads to 1. Those of released versions never change.
+const STEPS: [Step; SCHEMA_VERSION.unsigned_abs() as usize] = [
+    Step { script: include_str!("v1.sql"), fill: |_| Ok(()) },
+    Step { script: include_str!("v2.sql"), fill: journals::number_all },
+];
 
 /// Marks the file as ours: "EEve". See <https://sqlite.org/pragma.html#pragma_application_id>.
 const APPLICATION: i64 = 0x4545_7665;
@@ -57,7 +67,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         return Err(StoreError::Io { path: path.to_owned(), source });
     }
     if version < SCHEMA_VERSION {
-        migrate(&mut db, &SCRIPTS).map_err(trouble)?;
+        migrate(&mut db, &STEPS).map_err(trouble)?;
     }
     Ok(db)
 }
@@ -81,18 +91,19 @@ fn identity(db: &Connection) -> Result<(i64, i64), Trouble> {
     Ok((pragma("application_id")?, pragma("user_version")?))
 }
 
-/// Leads the database to the newest schema that `scripts` know, one transaction for each step.
-fn migrate(db: &mut Connection, scripts: &[&str]) -> Result<(), Trouble> {
-    for (number, script) in (1_i64..).zip(scripts) {
-        let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+/// Leads the database to the newest schema that `steps` know, one transaction for each.
+fn migrate(db: &mut Connection, steps: &[Step]) -> Result<(), Trouble> {
+    for (number, step) in (1_i64..).zip(steps) {
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Asked again under the lock: another process may have been faster.
-        let (_, version) = identity(&step)?;
+        let (_, version) = identity(&transaction)?;
         if version < number {
-            step.execute_batch(script)?;
-            step.pragma_update(None, "application_id", APPLICATION)?;
-            step.pragma_update(None, "user_version", number)?;
+            transaction.execute_batch(step.script)?;
+            (step.fill)(&transaction)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+            transaction.pragma_update(None, "user_version", number)?;
         }
-        step.commit()?;
+        transaction.commit()?;
     }
     Ok(())
 }
@@ -127,7 +138,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
     let fill = || -> Result<(), Trouble> {
         let mut db = connect(&draft)?;
         db.pragma_update(None, "synchronous", "OFF")?;
-        migrate(&mut db, &SCRIPTS)?;
+        migrate(&mut db, &STEPS)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.close().map_err(|(_, error)| error.into())
     };
@@ -157,22 +168,102 @@ fn unusable(path: &Path, error: io::Error) -> StoreError {
 mod tests {
     use super::*;
 
+    const GOLDEN: &[u8] = include_bytes!("../../tests/golden/v1.db");
+
+    fn script(script: &'static str) -> Step {
+        Step { script, fill: |_| Ok(()) }
+    }
+
+    /// Counts the entries, and those with a position.
+    fn counts(db: &Connection) -> (i64, i64) {
+        let count = |table| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
+        (count("entries").unwrap(), count("positions").unwrap())
+    }
+
     #[test]
     fn a_migration_happens_whole_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
-        drop(open(&path).unwrap());
+        fs::write(&path, GOLDEN).unwrap();
         let mut db = connect(&path).unwrap();
 
-        let broken = "CREATE TABLE extra (id INTEGER); INSERT INTO nowhere VALUES (1);";
-        migrate(&mut db, &[SCRIPTS[0], broken]).unwrap_err();
+        let [first, second] = STEPS;
+        let broken = script("CREATE TABLE extra (id INTEGER); INSERT INTO nowhere VALUES (1);");
+        migrate(&mut db, &[first, broken]).unwrap_err();
         assert_eq!(identity(&db).unwrap(), (APPLICATION, 1));
         db.execute("INSERT INTO extra VALUES (1)", []).unwrap_err();
+        let unfilled = Step { fill: |_| Err(Trouble::Internal("no".into())), ..second };
+        migrate(&mut db, &[first, unfilled]).unwrap_err();
+        assert_eq!(identity(&db).unwrap(), (APPLICATION, 1));
+        db.query_row("SELECT * FROM positions", [], |_| Ok(())).unwrap_err();
 
-        migrate(&mut db, &[SCRIPTS[0], "CREATE TABLE extra (id INTEGER)"]).unwrap();
-        assert_eq!(identity(&db).unwrap(), (APPLICATION, 2));
+        migrate(&mut db, &[first, second, script("CREATE TABLE extra (id INTEGER)")]).unwrap();
+        assert_eq!(identity(&db).unwrap(), (APPLICATION, 3));
         db.execute("INSERT INTO extra VALUES (1)", []).unwrap();
         // Again changes nothing.
-        migrate(&mut db, &[SCRIPTS[0], "CREATE TABLE extra (id INTEGER)"]).unwrap();
+        let before = counts(&db);
+        migrate(&mut db, &[first, second, script("CREATE TABLE extra (id INTEGER)")]).unwrap();
+        assert_eq!(counts(&db), before);
+    }
+
+    /// What the disk holds when the process dies at the last moment before the migration is committed,
+    /// and all of it was written out already.
+    #[test]
+    fn a_migration_that_was_cut_off_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        fs::write(&path, GOLDEN).unwrap();
+        let mut db = connect(&path).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        db.pragma_update(None, "cache_size", 1).unwrap();
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        transaction.execute_batch(STEPS[1].script).unwrap();
+        (STEPS[1].fill)(&transaction).unwrap();
+        transaction.pragma_update(None, "user_version", 2).unwrap();
+        transaction.cache_flush().unwrap();
+        let dead = folder.path().join("dead");
+        for suffix in ["", "-wal"] {
+            fs::copy(beside(&path, suffix), beside(&dead, suffix)).unwrap();
+        }
+        assert!(fs::metadata(beside(&dead, "-wal")).unwrap().len() > 0);
+        assert_eq!(identity(&connect(&dead).unwrap()).unwrap(), (APPLICATION, 1));
+        let again = open(&dead).unwrap();
+        assert_eq!(identity(&again).unwrap(), (APPLICATION, 2));
+        transaction.commit().unwrap();
+        assert_eq!(counts(&again), counts(&db));
+        assert_eq!(counts(&db).0, counts(&db).1);
+    }
+
+    /// A time that cannot be read is in nobody's way, and journals stay in order.
+    #[test]
+    fn damaged_entries_of_the_old_schema_get_a_position_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        fs::write(&path, GOLDEN).unwrap();
+        let db = connect(&path).unwrap();
+        let change = "UPDATE entries SET doc = '{\"at\": 7' WHERE deployment = 3 AND seq = 1";
+        assert_eq!(db.execute(change, []).unwrap(), 1);
+        drop(db);
+        let db = open(&path).unwrap();
+        let (entries, positions) = counts(&db);
+        assert_eq!(entries, positions);
+        let order = "SELECT group_concat(doc ->> '$.seq', ' ' ORDER BY position) FROM positions \
+                     WHERE doc ->> '$.deployment' = 3";
+        assert_eq!(db.query_row(order, [], |row| row.get::<_, String>(0)).unwrap(), "0 1 2");
+    }
+
+    /// A process of the version before that has the database open while it is migrated.
+    #[test]
+    fn the_version_before_cannot_go_on_to_append() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        fs::write(&path, GOLDEN).unwrap();
+        let old = connect(&path).unwrap();
+        let insert = "INSERT INTO entries (deployment, seq, doc, sum) VALUES (?, 0, '{}', 0)";
+        let mut statement = old.prepare(insert).unwrap();
+        assert_eq!(statement.execute([70]).unwrap(), 1);
+        drop(open(&path).unwrap());
+        let error = statement.execute([71]).unwrap_err();
+        assert!(error.to_string().contains("newer ee-deploy"), "{error}");
     }
 }

@@ -1,17 +1,18 @@
 //! Git over https: lighttpd in front of `git http-backend`, with a certificate of our own.
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
 
-use super::{find, find_in_git, not_skipped, output, process::Process};
+use super::{
+    certificate::{self, Validity, write_private},
+    find, find_in_git, not_skipped, output,
+    process::Process,
+};
 
 const USER: &str = "deployer";
 const PASSWORD: &str = "loopback-Pa55word";
@@ -64,7 +65,7 @@ impl GitHttps {
         let state = TempDir::new()?;
         let lighttpd = find("lighttpd").map_err(io::Error::other)?;
         let backend = find_in_git("git-http-backend").map_err(io::Error::other)?;
-        write_certificates(state.path())?;
+        certificate::write(state.path(), Validity::Good)?;
         write_private(&state.path().join("users"), &format!("{USER}:{PASSWORD}\n"))?;
         let process = Process::start(&state.path().join("log"), |port| {
             let config = state.path().join("lighttpd.conf");
@@ -145,27 +146,4 @@ $HTTP["url"] =~ "^/git" {{
         backend = quoted(backend)?,
         root = quoted(root)?,
     ))
-}
-
-/// Writes `ca.pem`, and `server.pem` and `server.key` that it vouches for.
-fn write_certificates(folder: &Path) -> io::Result<()> {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    authority.distinguished_name.push(DnType::CommonName, "EEveon test authority");
-    let authority = KeyPair::generate()
-        .and_then(|key| CertifiedIssuer::self_signed(authority, key))
-        .map_err(io::Error::other)?;
-    let key = KeyPair::generate().map_err(io::Error::other)?;
-    let server = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])
-        .and_then(|server| server.signed_by(&key, &authority))
-        .map_err(io::Error::other)?;
-    fs::write(folder.join("ca.pem"), authority.pem())?;
-    fs::write(folder.join("server.pem"), server.pem())?;
-    write_private(&folder.join("server.key"), &key.serialize_pem())
-}
-
-fn write_private(path: &Path, content: &str) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).open(path)?.write_all(content.as_bytes())
 }

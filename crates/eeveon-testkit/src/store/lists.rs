@@ -30,6 +30,8 @@ pub async fn deployments_are_summed_up(it: &dyn Subject) {
         finished_at: None,
         outcome: None,
         parked: None,
+        checks: Vec::new(),
+        undone: Vec::new(),
     };
     let stuck = Some(failure("stuck"));
     let outcome = Outcome::Reverted { failure: stuck.clone(), served: false };
@@ -96,6 +98,7 @@ pub async fn a_release_that_succeeded_stays_so(it: &dyn Subject) {
         config: "digest-1".into(),
         created_at: entry(first, 0, succeeded()).at,
         pinned: false,
+        irreversible: false,
     };
     assert_eq!(known, std::slice::from_ref(&expected));
     append(&*store, first, 1, succeeded()).await;
@@ -131,6 +134,12 @@ pub async fn a_release_that_succeeded_stays_so(it: &dyn Subject) {
     journal(&*store, back(6), [succeeded()]).await;
     append(&*store, own, 1, reverted(None, false)).await;
     assert_eq!(status(6).await, Some(ReleaseStatus::Succeeded));
+    // What its own request said of it stands.
+    journal(&*store, Request { irreversible: true, ..request(&shop, 7) }, [succeeded()]).await;
+    journal(&*store, back(7), [succeeded()]).await;
+    let irreversible = |release: &KnownRelease| release.irreversible.then_some(release.number().0);
+    let known = store.releases(&shop).await.unwrap();
+    assert_eq!(known.iter().filter_map(irreversible).collect::<Vec<_>>(), [7]);
     // A release that came here otherwise is remembered from the first deployment on.
     journal(&*store, back(5), [succeeded()]).await;
     assert_eq!(status(5).await, Some(ReleaseStatus::Succeeded));

@@ -7,11 +7,14 @@ use eeveon_core::{
     Outcome, Plan, ProjectName, Quarantining, Record, Release, ReleaseNumber, Request, Revision, Seq, Stage,
     StepKey, StepSpec, TargetName, Trigger,
 };
-use eeveon_store::{Acquired, Holder, Lease, Owner, Quarantined, Store, StoreError};
+use eeveon_store::{
+    Acquired, AutomaticOff, Holder, Lease, Letter, LetterEnd, LetterFilter, NewLetter, Owner, Position,
+    Quarantined, Store, StoreError,
+};
 use futures::future::join_all;
 use jiff::Timestamp;
 
-use super::Subject;
+use super::{FOLLOWER, Subject};
 
 /// Returns a project name.
 pub fn project(name: &str) -> ProjectName {
@@ -49,6 +52,8 @@ pub fn request(project: &ProjectName, number: u64) -> Request {
         reason: None,
         config: format!("digest-{number}"),
         quarantine: Quarantining::default(),
+        irreversible: false,
+        settings: None,
     }
 }
 
@@ -73,6 +78,7 @@ pub fn failure(message: &str) -> Failure {
         message: message.into(),
         causes: vec!["no space left".into()],
         hint: Some("make room".into()),
+        details: None,
     }
 }
 
@@ -178,11 +184,72 @@ pub async fn fill(store: &dyn Store) {
     let (shop, blog) = (project("shop"), project("blog"));
     let quarantine = Quarantining { on_success: vec![commit(2)], ..Quarantining::default() };
     journal(store, request(&shop, 1), [succeeded()]).await;
-    journal(store, request(&shop, 2), [reverted(Some(failure("bad")), false)]).await;
+    journal(
+        store,
+        Request { irreversible: true, ..request(&shop, 2) },
+        [reverted(Some(failure("bad")), false)],
+    )
+    .await;
     let back = Request { kind: Kind::Rollback, quarantine, ..request(&shop, 1) };
     journal(store, back, [Record::Started { step: ship(), attempt: 1 }, succeeded()]).await;
     let open = journal(store, request(&blog, 1), [Record::Started { step: ship(), attempt: 1 }]).await;
     store.pin(&shop, ReleaseNumber(1), true).await.unwrap();
     store.quarantine(&blog, &quarantined(9, 9, Some(open))).await.unwrap();
     store.request_cancel(open, &Actor::Engine, Some("enough"), moment(3)).await.unwrap();
+    let (by, reason) = (Actor::User("ada".into()), Some("frozen".to_owned()));
+    store.set_automatic(&blog, Some(AutomaticOff { by, reason, at: moment(4) })).await.unwrap();
+    fill_outbox(store).await;
+}
+
+/// Puts a letter in each state into a store, and leaves entries that were not followed yet.
+async fn fill_outbox(store: &dyn Store) {
+    let shop = project("shop");
+    let new: Vec<_> = (1..=5).map(|n| new_letter(&shop, n, n)).collect();
+    assert!(store.post(FOLLOWER, Position(5), &new).await.unwrap());
+    let ids: Vec<u64> = letters(store, &all_letters()).await.iter().map(|letter| letter.id).collect();
+    let [delivered, later, dead, sending, _waiting] = ids[..] else { unreachable!("five were posted") };
+    for id in [delivered, later, dead, sending] {
+        store.begin_sending(id).await.unwrap().unwrap();
+    }
+    let error = "no answer \u{1b}[31m".to_owned();
+    let again = LetterEnd::Later { due_at: moment(90), error: error.clone() };
+    for (id, end) in [(delivered, LetterEnd::Delivered), (later, again), (dead, LetterEnd::Dead { error })] {
+        assert!(store.settle(id, end).await.unwrap());
+    }
+}
+
+/// Returns a letter of the entry at `position`, written and due at [`moment`] `due`.
+pub fn new_letter(project: &ProjectName, position: u64, due: u64) -> NewLetter {
+    NewLetter {
+        position: Position(position),
+        project: project.clone(),
+        channel: "chat".to_owned(),
+        key: position.to_string(),
+        body: format!("{{\"n\":{position},\"text\":\"日本 \\u0000\"}}"),
+        created_at: moment(due),
+        due_at: moment(due),
+    }
+}
+
+/// Returns a filter for all letters of [`FOLLOWER`].
+pub fn all_letters() -> LetterFilter {
+    LetterFilter { follower: FOLLOWER.to_owned(), ..LetterFilter::default() }
+}
+
+pub(super) async fn letters(store: &dyn Store, filter: &LetterFilter) -> Vec<Letter> {
+    store.letters(filter).await.unwrap()
+}
+
+/// Follows, and expects that every entry can be read.
+///
+/// # Errors
+///
+/// The first one that cannot be.
+pub async fn followed(
+    store: &dyn Store,
+    after: Position,
+    limit: u32,
+) -> Result<Vec<(Position, Entry)>, StoreError> {
+    let items = store.follow(after, limit).await?;
+    items.into_iter().map(|(position, entry)| entry.map(|entry| (position, entry))).collect()
 }

@@ -1,0 +1,517 @@
+//! The courier: follows the journal by a stored cursor, writes a letter for everybody who wants to be
+//! told, and delivers. A follower like any other; no deployment waits for it.
+//!
+//! Nothing is lost and nothing is sent more than twice, wherever a process dies: a letter is posted
+//! in one transaction with the cursor, is noted as being sent before it leaves, and is removed once
+//! it arrived. One that was being sent when its process died may have arrived, so it is sent once
+//! more; when that process dies too, it is given up with that reason, for a person to look at.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use eeveon_core::{Clock, DeploymentId, Entry, Fence, ProjectName, Record, Seq, State, Untrusted};
+use eeveon_notify::{
+    Event, Message, Next, Notifier, NotifyError, Patience, Route, after_failure, coalesce, held_until, tell,
+};
+use eeveon_store::{
+    Acquired, Lease, Letter, LetterEnd, LetterFilter, LetterState, Liveness, NewLetter, Owner, Position,
+    Store, StoreError,
+};
+use futures::future::join_all;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+/// The name the courier follows under.
+pub const FOLLOWER: &str = "notify";
+
+/// Entries read at once.
+const BATCH: u32 = 500;
+
+/// Letters of one channel looked at together.
+const LETTERS: u32 = 200;
+
+/// A lease on a project's letters ends this long after its last sign of life, which is before each
+/// message: sending one is over much earlier.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// What the error of a letter begins with that was being sent when its process died.
+const INTERRUPTED: &str = "the process that sent it died, and it may have arrived";
+
+/// Somebody who wants to be told.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// What of.
+    pub route: Route,
+    /// How.
+    pub notifier: Arc<dyn Notifier>,
+}
+
+/// Whom a project tells, and what of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Addressees {
+    /// The branch that is deployed.
+    pub branch: Untrusted,
+    /// Where to read more.
+    pub link: Option<String>,
+    /// Everybody, each under a name of their own.
+    pub channels: Vec<Channel>,
+}
+
+/// Knows whom each project tells.
+#[async_trait]
+pub trait AddressBook: fmt::Debug + Send + Sync {
+    /// Returns whom `project` tells now; `None` when there is no such project any more.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody can say, for people.
+    async fn look_up(&self, project: &ProjectName) -> Result<Option<Addressees>, String>;
+}
+
+/// What came of a round.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Round {
+    /// Messages that arrived.
+    pub arrived: u32,
+    /// Messages that did not arrive and are tried again, with the channel and why.
+    pub delayed: Vec<(ProjectName, String, String)>,
+    /// Messages that were given up, with the channel and why.
+    pub dead: Vec<(ProjectName, String, String)>,
+}
+
+impl Round {
+    fn add(&mut self, other: Self) {
+        self.arrived = self.arrived.saturating_add(other.arrived);
+        self.delayed.extend(other.delayed);
+        self.dead.extend(other.dead);
+    }
+}
+
+/// Follows the journal and delivers.
+#[derive(Clone, Debug)]
+pub struct Courier {
+    store: Arc<dyn Store>,
+    book: Arc<dyn AddressBook>,
+    clock: Arc<dyn Clock>,
+    me: Owner,
+    patience: Patience,
+}
+
+impl Courier {
+    /// Makes a courier that works as the process `me`.
+    pub fn new(store: Arc<dyn Store>, book: Arc<dyn AddressBook>, clock: Arc<dyn Clock>, me: Owner) -> Self {
+        Self { store, book, clock, me, patience: Patience::default() }
+    }
+
+    /// Replaces how patiently a message is tried again.
+    pub fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Takes note of where the journal ends, the first time ever: what was before is nobody's news.
+    /// To be called before anything new is recorded.
+    ///
+    /// # Errors
+    ///
+    /// The store failed.
+    pub async fn begin(&self) -> Result<(), StoreError> {
+        if self.store.cursor(FOLLOWER).await?.is_none() {
+            let end = self.store.newest_position().await?;
+            self.store.post(FOLLOWER, end, &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells whether there is anything to do now.
+    ///
+    /// # Errors
+    ///
+    /// The store failed.
+    pub async fn has_work(&self) -> Result<bool, StoreError> {
+        let come = self.store.cursor(FOLLOWER).await?.unwrap_or_default();
+        if self.store.newest_position().await? > come {
+            return Ok(true);
+        }
+        let due = self.store.next_due(FOLLOWER).await?;
+        Ok(due.is_some_and(|due| due <= self.clock.now()))
+    }
+
+    /// Writes letters for everything that was recorded since the last time.
+    ///
+    /// # Errors
+    ///
+    /// The store failed; the next call goes on from there.
+    pub async fn post(&self) -> Result<(), StoreError> {
+        let mut books: BTreeMap<ProjectName, Result<Option<Addressees>, String>> = BTreeMap::new();
+        loop {
+            let come = self.store.cursor(FOLLOWER).await?.unwrap_or_default();
+            let followed = self.store.follow(come, BATCH).await?;
+            let Some(upto) = followed.last().map(|(position, _)| *position) else { return Ok(()) };
+            let mut letters = Vec::new();
+            for (position, entry) in &followed {
+                match entry {
+                    Ok(entry) if may_be_news(entry) => {
+                        letters.extend(self.letters_about(*position, entry, &mut books).await?);
+                    }
+                    Ok(_) => {}
+                    // Not ours to guess at; the deployment it belongs to is told of by its own reader.
+                    Err(error) => tracing::warn!(%error, "an entry of the journal cannot be told of"),
+                }
+            }
+            self.store.post(FOLLOWER, upto, &letters).await?;
+        }
+    }
+
+    async fn letters_about(
+        &self,
+        position: Position,
+        entry: &Entry,
+        books: &mut BTreeMap<ProjectName, Result<Option<Addressees>, String>>,
+    ) -> Result<Vec<NewLetter>, StoreError> {
+        let Some((state, opened)) = self.state_at(entry.deployment, entry.seq).await? else {
+            return Ok(Vec::new());
+        };
+        let Some(project) = state.request.as_ref().map(|it| it.project().clone()) else {
+            return Ok(Vec::new());
+        };
+        if !books.contains_key(&project) {
+            let book = self.book.look_up(&project).await;
+            books.insert(project.clone(), book);
+        }
+        let now = self.clock.now();
+        let letter = |channel: &str, message: &Message| NewLetter {
+            position,
+            project: project.clone(),
+            channel: channel.to_owned(),
+            key: message.key.clone(),
+            body: serde_json::to_string(&message.event).unwrap_or_default(),
+            created_at: now,
+            due_at: now,
+        };
+        let nobody = Addressees::default();
+        let (book, unknown) = match books.get(&project) {
+            Some(Ok(Some(book))) => (book, false),
+            Some(Err(_)) => (&nobody, true),
+            Some(Ok(None)) | None => return Ok(Vec::new()),
+        };
+        let mut letters = Vec::new();
+        for event in tell(&state, entry, opened, &book.branch, book.link.as_deref()) {
+            let message = Message::of(event);
+            if unknown {
+                // Kept for when the configuration can be read again.
+                letters.push(letter(UNKNOWN, &message));
+            }
+            let wanted = book.channels.iter().filter(|it| it.route.wants(&message.event));
+            letters.extend(wanted.map(|it| letter(it.notifier.name(), &message)));
+        }
+        Ok(letters)
+    }
+
+    /// Folds a deployment's journal up to and including one entry.
+    async fn state_at(
+        &self,
+        deployment: DeploymentId,
+        seq: Seq,
+    ) -> Result<Option<(State, Timestamp)>, StoreError> {
+        let mut state = State::default();
+        let mut opened = None;
+        for entry in self.store.read(deployment, Seq::default()).await? {
+            if entry.seq > seq {
+                break;
+            }
+            opened.get_or_insert(entry.at);
+            if let Err(error) = state.apply(&entry.record) {
+                tracing::warn!(%deployment, %error, "a journal cannot be told of");
+                return Ok(None);
+            }
+        }
+        Ok(opened.map(|opened| (state, opened)))
+    }
+
+    /// Delivers everything that is due, every project and channel beside the others, until it is done
+    /// or `stop` fires. A message that is on its way then is waited for no longer.
+    ///
+    /// # Errors
+    ///
+    /// The store failed.
+    pub async fn deliver(&self, stop: &CancellationToken) -> Result<Round, StoreError> {
+        let filter = LetterFilter { follower: FOLLOWER.to_owned(), ..LetterFilter::default() };
+        let mut due: BTreeMap<ProjectName, Vec<Letter>> = BTreeMap::new();
+        for letter in self.store.letters(&filter).await? {
+            let waits = letter.state == LetterState::Waiting && letter.due_at <= self.clock.now();
+            if waits || letter.state == LetterState::Sending {
+                due.entry(letter.project.clone()).or_default().push(letter);
+            }
+        }
+        let rounds = due.into_keys().map(|project| self.deliver_project(project, stop));
+        let mut sum = Round::default();
+        for round in join_all(rounds).await {
+            sum.add(round?);
+        }
+        Ok(sum)
+    }
+
+    async fn deliver_project(
+        &self,
+        project: ProjectName,
+        stop: &CancellationToken,
+    ) -> Result<Round, StoreError> {
+        let Some(lease) = self.lease(&project).await? else { return Ok(Round::default()) };
+        let book = self.book.look_up(&project).await;
+        let result = match book {
+            Ok(Some(book)) => self.deliver_all(&project, &book, &lease, stop).await,
+            // Nobody is left to be told.
+            Ok(None) => self.forget(&project).await.map(|()| Round::default()),
+            Err(why) => {
+                let delayed = vec![(project.clone(), UNKNOWN.to_owned(), why)];
+                Ok(Round { delayed, ..Round::default() })
+            }
+        };
+        self.store.release(&lease).await?;
+        result
+    }
+
+    async fn lease(&self, project: &ProjectName) -> Result<Option<Lease>, StoreError> {
+        let name = format!("notify/{project}");
+        let mut dead = None;
+        loop {
+            match self.store.acquire(&name, &self.me, LIFETIME, dead, Fence(0)).await? {
+                Acquired::Granted(lease) => return Ok(Some(lease)),
+                Acquired::Held(holder) if holder.owner.liveness(&self.me) == Liveness::Dead => {
+                    dead = Some(holder.fence);
+                }
+                // It delivers what we would.
+                Acquired::Held(_) => return Ok(None),
+            }
+        }
+    }
+
+    async fn forget(&self, project: &ProjectName) -> Result<(), StoreError> {
+        let filter = LetterFilter {
+            follower: FOLLOWER.to_owned(),
+            project: Some(project.clone()),
+            ..LetterFilter::default()
+        };
+        for letter in self.store.letters(&filter).await? {
+            self.store.forget(letter.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn deliver_all(
+        &self,
+        project: &ProjectName,
+        book: &Addressees,
+        lease: &Lease,
+        stop: &CancellationToken,
+    ) -> Result<Round, StoreError> {
+        let mut sum = Round::default();
+        self.readdress(project, book, &mut sum).await?;
+        let rounds = book.channels.iter().map(|channel| self.deliver_channel(project, channel, lease, stop));
+        for round in join_all(rounds).await {
+            sum.add(round?);
+        }
+        Ok(sum)
+    }
+
+    /// Sees to letters whose channel is not there: those written while the configuration could not
+    /// be read go to everybody who wants them, those to a channel that was taken away to nobody.
+    async fn readdress(
+        &self,
+        project: &ProjectName,
+        book: &Addressees,
+        round: &mut Round,
+    ) -> Result<(), StoreError> {
+        let filter = LetterFilter {
+            follower: FOLLOWER.to_owned(),
+            project: Some(project.clone()),
+            ..LetterFilter::default()
+        };
+        let is_there = |name: &str| book.channels.iter().any(|it| it.notifier.name() == name);
+        for letter in self.store.letters(&filter).await? {
+            if is_there(&letter.channel) || letter.state == LetterState::Dead {
+                continue;
+            }
+            if letter.channel != UNKNOWN {
+                self.store.forget(letter.id).await?;
+                continue;
+            }
+            let Some(letter) = self.store.begin_sending(letter.id).await? else { continue };
+            let mut end = LetterEnd::Delivered;
+            if let Some(event) = read(&letter) {
+                let message = Message::of(event);
+                for channel in book.channels.iter().filter(|it| it.route.wants(&message.event)) {
+                    match channel.notifier.notify(&message).await {
+                        Ok(()) => round.arrived = round.arrived.saturating_add(1),
+                        Err(error) => {
+                            let (name, error) = (channel.notifier.name().to_owned(), error.to_string());
+                            round.dead.push((project.clone(), name, error.clone()));
+                            end = LetterEnd::Dead { error };
+                        }
+                    }
+                }
+            }
+            self.store.settle(letter.id, end).await?;
+        }
+        Ok(())
+    }
+
+    async fn deliver_channel(
+        &self,
+        project: &ProjectName,
+        channel: &Channel,
+        lease: &Lease,
+        stop: &CancellationToken,
+    ) -> Result<Round, StoreError> {
+        let mut round = Round::default();
+        let filter = LetterFilter {
+            follower: FOLLOWER.to_owned(),
+            project: Some(project.clone()),
+            channel: Some(channel.notifier.name().to_owned()),
+            limit: LETTERS,
+            ..LetterFilter::default()
+        };
+        let mut told: Vec<Event> = Vec::new();
+        loop {
+            let letters = self.store.letters(&filter).await?;
+            let letters: Vec<Letter> =
+                letters.into_iter().filter(|it| it.state != LetterState::Dead).collect();
+            if self.settle_interrupted(&letters, &mut round).await? {
+                continue;
+            }
+            let Some((message, folded)) = self.next(&letters, &told).await? else { break };
+            if stop.is_cancelled() || !self.store.renew(lease, LIFETIME).await? {
+                break;
+            }
+            let Some(letter) = self.store.begin_sending(message.0).await? else { break };
+            let Message { event, .. } = &message.1;
+            let sent = tokio::select! {
+                sent = channel.notifier.notify(&message.1) => Some(sent),
+                () = stop.cancelled() => None,
+            };
+            match sent {
+                Some(Ok(())) => {
+                    // What it stands for first: should we die in between, it is at most sent again.
+                    for id in folded {
+                        self.store.settle(id, LetterEnd::Delivered).await?;
+                    }
+                    self.store.settle(letter.id, LetterEnd::Delivered).await?;
+                    round.arrived = round.arrived.saturating_add(1);
+                    told.push(event.clone());
+                }
+                Some(Err(error)) => {
+                    let gone_on = self.failed(project, channel, &letter, &error, &mut round).await?;
+                    if !gone_on {
+                        break;
+                    }
+                }
+                // It may have arrived.
+                None => {
+                    self.settle_interrupted(std::slice::from_ref(&letter), &mut round).await?;
+                    break;
+                }
+            }
+        }
+        Ok(round)
+    }
+
+    /// Sees to letters that a process was sending when it died. Returns whether there were any.
+    async fn settle_interrupted(&self, letters: &[Letter], round: &mut Round) -> Result<bool, StoreError> {
+        let mut any = false;
+        for letter in letters.iter().filter(|it| it.state == LetterState::Sending) {
+            any = true;
+            let again = letter.error.as_ref().is_some_and(|error| error.starts_with(INTERRUPTED));
+            let error = INTERRUPTED.to_owned();
+            let end = match again {
+                true => {
+                    round.dead.push((letter.project.clone(), letter.channel.clone(), error.clone()));
+                    LetterEnd::Dead { error }
+                }
+                false => LetterEnd::Later { due_at: self.clock.now(), error },
+            };
+            self.store.settle(letter.id, end).await?;
+        }
+        Ok(any)
+    }
+
+    /// Chooses what is to be told next, if anything is due: a letter, and those that are folded into
+    /// it.
+    async fn next(
+        &self,
+        letters: &[Letter],
+        told: &[Event],
+    ) -> Result<Option<((u64, Message), Vec<u64>)>, StoreError> {
+        let now = self.clock.now();
+        let mut waiting: Vec<(&Letter, Event)> = Vec::new();
+        for letter in letters.iter().filter(|it| it.state == LetterState::Waiting) {
+            match read(letter) {
+                Some(event) => waiting.push((letter, event)),
+                None => {
+                    // Written by another version, or damaged: nobody can tell it any more.
+                    self.store.begin_sending(letter.id).await?;
+                    let error = "what it says cannot be read by this version".to_owned();
+                    self.store.settle(letter.id, LetterEnd::Dead { error }).await?;
+                }
+            }
+        }
+        let events: Vec<Event> = waiting.iter().map(|(_, event)| event.clone()).collect();
+        let Some(first) = coalesce(&events).into_iter().next() else { return Ok(None) };
+        let letter = |at: usize| waiting.get(at).map(|(letter, _)| *letter);
+        let Some(chosen) = letter(first.at) else { return Ok(None) };
+        let newer = events.get(first.at.saturating_add(1)..).unwrap_or_default();
+        let held = held_until(&first.event, told, newer).is_some_and(|until| until > now);
+        if chosen.due_at > now || held {
+            // Later ones wait behind it: the order stays.
+            return Ok(None);
+        }
+        let folded = first.folded.iter().filter_map(|at| letter(*at)).map(|it| it.id).collect();
+        Ok(Some(((chosen.id, Message::of(first.event)), folded)))
+    }
+
+    /// Notes that a message did not arrive. Returns whether others may be tried now.
+    async fn failed(
+        &self,
+        project: &ProjectName,
+        channel: &Channel,
+        letter: &Letter,
+        error: &NotifyError,
+        round: &mut Round,
+    ) -> Result<bool, StoreError> {
+        let mut text = eeveon_core::Failure::of(error, eeveon_core::Stage::Retire).to_string();
+        if letter.error.as_ref().is_some_and(|before| before.starts_with(INTERRUPTED)) {
+            text = format!("{INTERRUPTED}; then: {text}");
+        }
+        let told = (project.clone(), channel.notifier.name().to_owned(), text.clone());
+        let now = self.clock.now();
+        match after_failure(letter.attempts, letter.created_at, now, error, &self.patience, letter.id) {
+            Next::Again { at } => {
+                round.delayed.push(told);
+                self.store.settle(letter.id, LetterEnd::Later { due_at: at, error: text }).await?;
+                Ok(false)
+            }
+            Next::Dead => {
+                round.dead.push(told);
+                self.store.settle(letter.id, LetterEnd::Dead { error: text }).await?;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// The channel of letters that were written while nobody could say whom to tell.
+const UNKNOWN: &str = "(unknown)";
+
+/// Tells whether an entry may be worth a message, so that most journals need not be read.
+fn may_be_news(entry: &Entry) -> bool {
+    match &entry.record {
+        Record::Opened { .. } | Record::Parked { .. } | Record::Closed { .. } => true,
+        Record::Finished { output, .. } => output.get("flapped").is_some(),
+        _ => false,
+    }
+}
+
+fn read(letter: &Letter) -> Option<Event> {
+    let event: Event = serde_json::from_str(&letter.body).ok()?;
+    (event.format == eeveon_notify::FORMAT).then_some(event)
+}

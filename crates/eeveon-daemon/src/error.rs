@@ -1,0 +1,119 @@
+//! What can be wrong, and what to do about it.
+
+use std::borrow::Cow;
+
+use eeveon_core::{Class, Diagnose, Retry};
+
+use crate::{after::Cycle, window::Shut, words::Refusal};
+
+/// A setting is wrong, or now is not the time.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum DaemonError {
+    /// A cron expression cannot be read, or names a time that never comes.
+    #[error("the schedule `{expression}` is not valid: {why}")]
+    Schedule {
+        /// What was given, made harmless.
+        expression: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No time zone has this name.
+    #[error("no time zone is called `{name}`")]
+    Zone {
+        /// What was given, made harmless.
+        name: String,
+    },
+    /// A window cannot be.
+    #[error("the window is not valid: {why}")]
+    Window {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A calendar file cannot be used.
+    #[error("the calendar cannot be used: {why}")]
+    Calendar {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Projects wait for each other.
+    #[error("projects wait for each other: {0}")]
+    Cycle(#[from] Cycle),
+    /// Windows, holidays or a freeze say no.
+    #[error("no deployment may start now: {0}")]
+    Shut(#[from] Shut),
+    /// The queue does not take the request.
+    #[error("the request was refused: {0}")]
+    Refused(#[from] Refusal),
+    /// A newer version of EEveon wrote what was to be read.
+    #[error("the {what} has format {found}; this version reads up to {known}")]
+    Newer {
+        /// What was to be read.
+        what: &'static str,
+        /// The format it has.
+        found: u32,
+        /// The newest format this version knows.
+        known: u32,
+    },
+    /// What was stored makes no sense.
+    #[error("the {what} cannot be read: {why}")]
+    Damaged {
+        /// What was to be read.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Diagnose for DaemonError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Schedule { .. } => "daemon/schedule",
+            Self::Zone { .. } => "daemon/time-zone",
+            Self::Window { .. } => "daemon/window",
+            Self::Calendar { .. } => "daemon/calendar",
+            Self::Cycle(_) => "daemon/cycle",
+            Self::Shut(_) => "daemon/window-shut",
+            Self::Refused(_) => "daemon/refused",
+            Self::Newer { .. } => "daemon/newer-format",
+            Self::Damaged { .. } => "daemon/damaged-state",
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(Cow::Borrowed(match self {
+            Self::Schedule { .. } => "write minute, hour, day, month and weekday, such as `30 4 * * mon-fri`",
+            Self::Zone { .. } => "use a name of the IANA database, such as `Europe/Berlin`",
+            Self::Window { .. } => "write it as `{ days = [\"mon\"], from = \"09:00\", to = \"17:00\" }`",
+            Self::Calendar { .. } => {
+                "export the calendar as iCalendar (.ics), below 1 MiB, with the holidays only"
+            }
+            Self::Cycle(_) => "remove one `after` of those named",
+            Self::Shut(Shut { until: Some(_), .. }) => "wait until then, or ask for an exception",
+            Self::Shut(_) => "lift the freeze or change the windows",
+            Self::Refused(refusal) => refusal.hint(),
+            Self::Newer { .. } => "use the version of EEveon that wrote it, or a newer one",
+            Self::Damaged { .. } => "restore it from a backup, or start with an empty queue and ask again",
+        }))
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Shut(_) => Retry::Later,
+            Self::Refused(refusal) => refusal.retry(),
+            _ => Retry::Never,
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self {
+            Self::Shut(_) | Self::Refused(_) => Class::Refused,
+            Self::Newer { .. } | Self::Damaged { .. } => Class::Fault,
+            _ => Class::Config,
+        }
+    }
+}
+
+/// Returns at most 80 characters of `text`, none of which a terminal acts on.
+pub(crate) fn shortened(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_default).collect()
+}

@@ -1,0 +1,254 @@
+//! What holds for the queue whatever happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use eeveon_core::{CommitId, ProjectName};
+use eeveon_daemon::{Answer, Ask, Decision, Event, Fate, Limits, Queue, RequestId, Want, queue::MOST_DEATHS};
+use proptest::prelude::*;
+
+use crate::common::{ask, commit, project, push, rollback};
+
+/// What happens, with running deployments named by their place.
+#[derive(Clone, Debug)]
+enum Move {
+    Push { project: u8, commit: u8, seen: u8 },
+    Exact { project: u8, commit: u8 },
+    Rollback { project: u8 },
+    End(u8),
+    Die(u8),
+    Cancel(u8),
+    Restart,
+    DrainAndRestart,
+    Lift { project: u8 },
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        6 => (0_u8..5, 0_u8..8, 0_u8..40).prop_map(|(project, commit, seen)| Move::Push { project, commit, seen }),
+        2 => (0_u8..5, 0_u8..4).prop_map(|(project, commit)| Move::Exact { project, commit }),
+        1 => (0_u8..5).prop_map(|project| Move::Rollback { project }),
+        6 => any::<u8>().prop_map(Move::End),
+        2 => any::<u8>().prop_map(Move::Die),
+        1 => any::<u8>().prop_map(Move::Cancel),
+        1 => Just(Move::Restart),
+        1 => Just(Move::DrainAndRestart),
+        1 => (0_u8..5).prop_map(|project| Move::Lift { project }),
+    ];
+    prop::collection::vec(one, 1..120)
+}
+
+fn name(number: u8) -> String {
+    format!("p{number}")
+}
+
+/// What is known about the world outside the queue.
+#[derive(Default)]
+struct Model {
+    asks: BTreeMap<RequestId, Ask>,
+    /// What became of each request; a request may hang on another.
+    open: BTreeSet<RequestId>,
+    hangs_on: BTreeMap<RequestId, RequestId>,
+    running: BTreeMap<ProjectName, RequestId>,
+    /// Starts since a project has been waiting, to see that it has its turn.
+    waited: BTreeMap<ProjectName, usize>,
+    starts: BTreeMap<RequestId, u8>,
+    deaths: BTreeMap<RequestId, u8>,
+}
+
+impl Model {
+    fn check(&mut self, ask: Option<Ask>, decisions: &[Decision], queue: &Queue, limits: Limits) {
+        for decision in decisions {
+            match decision {
+                Decision::Answer { request, answer } => {
+                    let ask = ask.clone().expect("an answer without a question");
+                    assert!(self.asks.insert(*request, ask).is_none(), "a number was used twice");
+                    match answer {
+                        Answer::Queued { position } => {
+                            assert!(*position >= 1);
+                            self.open.insert(*request);
+                        }
+                        Answer::Replaced { earlier, .. } => {
+                            assert!(self.open.contains(earlier), "replaced {earlier}, which was over");
+                            self.open.insert(*request);
+                        }
+                        Answer::Coalesced { into, commit } => {
+                            assert!(self.open.contains(into), "hangs on {into}, which was over");
+                            self.covers(*into, *request, commit.as_ref());
+                            self.hangs_on.insert(*request, *into);
+                        }
+                        Answer::Refused(_) => {}
+                    }
+                }
+                Decision::Start(start) => {
+                    assert!(self.open.contains(&start.request), "{} was over", start.request);
+                    let before = self.running.insert(start.ask.project.clone(), start.request);
+                    assert_eq!(before, None, "two at once in {}", start.ask.project);
+                    assert_eq!(self.asks[&start.request].want.commit(), start.ask.want.commit());
+                    assert_eq!(start.deaths, self.deaths.get(&start.request).copied().unwrap_or(0));
+                    *self.starts.entry(start.request).or_default() += 1;
+                    self.turns(&start.ask.project);
+                }
+                Decision::Told { request, fate } => {
+                    assert!(self.open.remove(request), "{request} was over already");
+                    self.running.retain(|_, running| running != request);
+                    if let Fate::Replaced { by } = fate {
+                        self.hangs_on.insert(*request, *by);
+                    }
+                    if let Fate::SetAside { deaths } = fate {
+                        assert_eq!(*deaths, MOST_DEATHS);
+                    }
+                }
+                Decision::Stop(request) => assert!(self.running.values().any(|running| running == request)),
+                Decision::Unknown(_) | Decision::Drained => {}
+            }
+        }
+        let running: BTreeMap<_, _> =
+            queue.running().map(|run| (run.ask.project.clone(), run.request)).collect();
+        assert_eq!(running, self.running);
+        let known: BTreeSet<_> =
+            queue.waiting().map(|waiting| waiting.request).chain(running.into_values()).collect();
+        assert_eq!(known, self.open, "a request was lost or came from nowhere");
+        assert!(queue.waiting().count() <= limits.waiting && self.running.len() <= limits.running);
+        if !queue.is_draining() {
+            let idle = queue.waiting().any(|waiting| !self.running.contains_key(&waiting.ask.project));
+            assert!(!idle || self.running.len() == limits.running, "a place is free and somebody waits");
+        }
+        self.waited.retain(|project, _| queue.waiting().any(|waiting| waiting.ask.project == *project));
+        for waiting in queue.waiting().filter(|waiting| !self.running.contains_key(&waiting.ask.project)) {
+            self.waited.entry(waiting.ask.project.clone()).or_default();
+        }
+    }
+
+    /// A deployment of this branch that names a commit must not be older than what it is said to cover.
+    fn covers(&self, into: RequestId, request: RequestId, commit: Option<&CommitId>) {
+        let (covering, covered) = (&self.asks[&into].want, &self.asks[&request].want);
+        assert_eq!(covering.commit(), commit);
+        match (covering, covered) {
+            (
+                Want::Newest { branch, commit: Some(commit), seen },
+                Want::Newest { branch: new_branch, commit: new, seen: new_seen },
+            ) => {
+                // Seen again, the time of the first request does not count; then it is the same commit.
+                let same = Some(commit) == new.as_ref();
+                let again = self.hangs_on.iter().any(|(other, on)| {
+                    *on == into
+                        && matches!(&self.asks[other].want, Want::Newest { commit: same, seen, .. }
+                        if same.as_ref() == Some(commit) && seen > new_seen)
+                });
+                assert!(
+                    branch == new_branch && (same || seen > new_seen || again),
+                    "{covering:?} {covered:?}"
+                );
+            }
+            _ => assert_eq!(covering, covered),
+        }
+    }
+
+    fn turns(&mut self, project: &ProjectName) {
+        self.waited.remove(project);
+        for (waiting, starts) in &mut self.waited {
+            *starts += 1;
+            // Five projects, each of which may be passed by three rollbacks, and come back after deaths.
+            assert!(*starts <= 5 * 4 + 3 * 5, "{waiting} has waited for {starts} starts");
+        }
+    }
+}
+
+fn pick(model: &Model, place: u8) -> Option<RequestId> {
+    let running: Vec<_> = model.running.values().copied().collect();
+    running.get(usize::from(place) % running.len().max(1)).copied()
+}
+
+fn first_running(queue: &Queue) -> Option<RequestId> {
+    queue.running().next().map(|running| running.request)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn nothing_is_lost_doubled_or_out_of_order(moves in moves(), running in 1_usize..4, waiting in 3_usize..30) {
+        let limits = Limits { running, waiting, waiting_per_project: 6 };
+        let mut queue = Queue::new(limits);
+        let mut model = Model::default();
+        let step = |queue: &mut Queue, model: &mut Model, event: Event| {
+            let asked = if let Event::Asked(ask) = &event { Some(ask.clone()) } else { None };
+            let decisions = queue.handle(event);
+            model.check(asked, &decisions, queue, limits);
+        };
+        for next in moves {
+            match next {
+                Move::Push { project, commit, seen } => {
+                    let ask = push(&name(project), commit.into(), seen.into());
+                    step(&mut queue, &mut model, Event::Asked(ask));
+                }
+                Move::Exact { project, commit: number } => {
+                    let want = Want::Commit { commit: commit(number.into()), allow_older: false };
+                    step(&mut queue, &mut model, Event::Asked(ask(&name(project), want)));
+                }
+                Move::Rollback { project } => {
+                    step(&mut queue, &mut model, Event::Asked(rollback(&name(project))));
+                }
+                Move::End(place) => if let Some(request) = pick(&model, place) {
+                    step(&mut queue, &mut model, Event::Ended(request));
+                },
+                Move::Die(place) => if let Some(request) = pick(&model, place) {
+                    model.running.retain(|_, running| *running != request);
+                    *model.deaths.entry(request).or_default() += 1;
+                    step(&mut queue, &mut model, Event::Died(request));
+                },
+                Move::Cancel(number) => step(&mut queue, &mut model, Event::Cancel(RequestId(number.into()))),
+                Move::Lift { project: number } => {
+                    step(&mut queue, &mut model, Event::Lift(project(&name(number))));
+                }
+                Move::Restart | Move::DrainAndRestart => {
+                    if matches!(next, Move::DrainAndRestart) {
+                        step(&mut queue, &mut model, Event::Drain);
+                    }
+                    for request in std::mem::take(&mut model.running).into_values() {
+                        if !queue.is_draining() {
+                            *model.deaths.entry(request).or_default() += 1;
+                        }
+                    }
+                    queue = Queue::load(&queue.save().unwrap(), limits).unwrap();
+                    step(&mut queue, &mut model, Event::Restarted);
+                }
+            }
+        }
+        // Left alone, everything comes to an end.
+        for _ in 0..200 {
+            let Some(request) = pick(&model, 0) else { break };
+            step(&mut queue, &mut model, Event::Ended(request));
+        }
+        prop_assert!(model.open.is_empty(), "never ended: {:?}", model.open);
+        for (request, on) in &model.hangs_on {
+            let ends = std::iter::successors(Some(*on), |on| model.hangs_on.get(on).copied()).take(500).last();
+            prop_assert!(ends.is_some_and(|last| !model.hangs_on.contains_key(&last)), "{} goes in circles", request);
+        }
+        prop_assert!(model.starts.values().all(|starts| *starts <= 40));
+    }
+
+    #[test]
+    fn of_one_branch_the_newest_is_deployed_last(seen in Just((1_u8..12).collect::<Vec<_>>()).prop_shuffle(), ends in prop::collection::vec(any::<bool>(), 12)) {
+        let mut queue = Queue::new(Limits::default());
+        let mut deployed = Vec::new();
+        let note = |decisions: Vec<Decision>, deployed: &mut Vec<_>| {
+            deployed.extend(decisions.into_iter().filter_map(|decision| match decision {
+                Decision::Start(start) => Some((start.request, start.ask.want.commit().cloned())),
+                _ => None,
+            }));
+        };
+        for (number, end) in seen.iter().zip(ends) {
+            note(queue.handle(Event::Asked(push("a", u64::from(*number), u64::from(*number)))), &mut deployed);
+            if end && let Some(running) = first_running(&queue) {
+                note(queue.handle(Event::Ended(running)), &mut deployed);
+            }
+        }
+        while let Some(running) = first_running(&queue) {
+            note(queue.handle(Event::Ended(running)), &mut deployed);
+        }
+        // While something runs or waits, nothing older is started after it; after an end the queue cannot know.
+        let newest = deployed.iter().any(|(_, deployed)| *deployed == Some(commit(11)));
+        prop_assert!(newest, "{:?}", deployed);
+    }
+}

@@ -1,0 +1,341 @@
+//! `[[notify]]`: how a project's channels are written, and the channels that come of it.
+
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+
+use eeveon_core::{Diagnose, Secrets, SystemClock};
+use eeveon_notify::{
+    Credential, Discord, DiscordConfig, Email, EmailConfig, EventKind, HttpOptions, Level, MailLogin,
+    Mailbox, Markup, Notifier, NotifyError, Ntfy, NtfyConfig, Route, Setup, Slack, SlackWay, Teams, Telegram,
+    TelegramConfig, Template, Templates, Webhook, WebhookConfig, WebhookMethod,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{HumanDuration, health::Fault};
+
+/// One `[[notify]]`. The keys are described in [`super::KEYS`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Notify {
+    pub channel: Kind,
+    pub name: String,
+    pub levels: Vec<Level>,
+    pub events: Vec<EventKind>,
+    pub url: String,
+    pub token: String,
+    pub to: Recipients,
+    pub thread: i64,
+    pub method: String,
+    pub headers: BTreeMap<String, String>,
+    pub secret: String,
+    pub previous_secret: String,
+    pub host: String,
+    pub port: u16,
+    pub tls: String,
+    pub user: String,
+    pub password: String,
+    pub from: String,
+    pub helo: String,
+    pub template: String,
+    pub templates: BTreeMap<Level, String>,
+    pub timeout: HumanDuration,
+    pub ca_file: String,
+}
+
+/// What kind of service is told.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    #[default]
+    Slack,
+    Discord,
+    Telegram,
+    Email,
+    Webhook,
+    Teams,
+    Ntfy,
+}
+
+/// Whom a message is for: one, or several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a recipient, or a list of them")]
+pub(crate) enum Recipients {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Recipients {
+    fn list(&self) -> Vec<&str> {
+        match self {
+            Self::One(one) if one.is_empty() => Vec::new(),
+            Self::One(one) => vec![one],
+            Self::Several(several) => several.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self {
+            channel: Kind::default(),
+            name: String::new(),
+            levels: Route::default().levels,
+            events: Vec::new(),
+            url: String::new(),
+            token: String::new(),
+            to: Recipients::One(String::new()),
+            thread: 0,
+            method: "POST".to_owned(),
+            headers: BTreeMap::new(),
+            secret: String::new(),
+            previous_secret: String::new(),
+            host: String::new(),
+            port: 0,
+            tls: String::new(),
+            user: String::new(),
+            password: String::new(),
+            from: String::new(),
+            helo: String::new(),
+            template: String::new(),
+            templates: BTreeMap::new(),
+            timeout: HumanDuration(Duration::from_secs(10)),
+            ca_file: String::new(),
+        }
+    }
+}
+
+/// The keys that only some kinds of channel have.
+const OF_KIND: &[(&str, &[Kind])] = &[
+    ("url", &[Kind::Slack, Kind::Discord, Kind::Telegram, Kind::Webhook, Kind::Teams, Kind::Ntfy]),
+    ("token", &[Kind::Slack, Kind::Telegram, Kind::Ntfy, Kind::Email]),
+    ("to", &[Kind::Slack, Kind::Telegram, Kind::Ntfy, Kind::Email]),
+    ("thread", &[Kind::Discord, Kind::Telegram]),
+    ("method", &[Kind::Webhook]),
+    ("headers", &[Kind::Webhook]),
+    ("secret", &[Kind::Webhook]),
+    ("previous_secret", &[Kind::Webhook]),
+    ("host", &[Kind::Email]),
+    ("port", &[Kind::Email]),
+    ("tls", &[Kind::Email]),
+    ("user", &[Kind::Email]),
+    ("password", &[Kind::Email]),
+    ("from", &[Kind::Email]),
+    ("helo", &[Kind::Email]),
+];
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Telegram => "telegram",
+            Self::Email => "email",
+            Self::Webhook => "webhook",
+            Self::Teams => "teams",
+            Self::Ntfy => "ntfy",
+        }
+    }
+
+    fn markup(self) -> Markup {
+        match self {
+            Self::Slack => Markup::SlackMrkdwn,
+            Self::Discord => Markup::DiscordMarkdown,
+            Self::Telegram => Markup::TelegramHtml,
+            Self::Email | Self::Webhook | Self::Teams | Self::Ntfy => Markup::Plain,
+        }
+    }
+}
+
+impl Notify {
+    /// Returns a key among `given` that a channel of this kind does not have.
+    pub(crate) fn stray<'a>(&self, mut given: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        let is_stray =
+            |key: &str| OF_KIND.iter().any(|(it, kinds)| *it == key && !kinds.contains(&self.channel));
+        given.find(|key| is_stray(key))
+    }
+
+    /// Returns what the channel is called.
+    pub(crate) fn name(&self) -> String {
+        match self.name.as_str() {
+            "" => self.channel.as_str().to_owned(),
+            name => name.to_owned(),
+        }
+    }
+
+    /// Returns what the channel wants to be told.
+    pub(crate) fn route(&self) -> Route {
+        Route { levels: self.levels.clone(), events: self.events.clone() }
+    }
+
+    /// Makes the channel. Touches no network.
+    ///
+    /// # Errors
+    ///
+    /// Says which key is wrong.
+    pub(crate) fn notifier(&self, secrets: &Arc<dyn Secrets>) -> Result<Arc<dyn Notifier>, Fault> {
+        let name = self.name();
+        if eeveon_core::TargetName::new(name.clone()).is_err() {
+            let rule = "use 1 to 63 of a-z, 0-9 and -, beginning with a letter or digit";
+            return Err(("name", format!("`{}` cannot name a channel: {rule}", name.escape_debug())));
+        }
+        if self.timeout.0.is_zero() || self.timeout.0 > Duration::from_secs(60) {
+            return Err(("timeout", "it goes from 1ms to 1m".to_owned()));
+        }
+        let http = HttpOptions { timeout: self.timeout.0, ca_file: path(&self.ca_file) };
+        let setup = Setup {
+            name: name.clone(),
+            secrets: Arc::clone(secrets),
+            templates: self.templates(&name)?,
+            http,
+        };
+        let made: Result<Arc<dyn Notifier>, NotifyError> = match self.channel {
+            Kind::Slack => Slack::new(setup, self.slack()?).map(|it| Arc::new(it) as _),
+            Kind::Discord => {
+                let thread = u64::try_from(self.thread).ok().filter(|it| *it > 0);
+                let config = DiscordConfig { url: hidden("url", &self.url)?, thread };
+                Discord::new(setup, config).map(|it| Arc::new(it) as _)
+            }
+            Kind::Telegram => {
+                let config = TelegramConfig {
+                    token: hidden("token", &self.token)?,
+                    chat: self.only_one("the chat's number, or @name of a channel")?,
+                    thread: Some(self.thread).filter(|it| *it != 0),
+                    url: given(&self.url),
+                };
+                Telegram::new(setup, config).map(|it| Arc::new(it) as _)
+            }
+            Kind::Email => Email::new(setup, self.email()?).map(|it| Arc::new(it) as _),
+            Kind::Webhook => {
+                Webhook::new(setup, self.webhook()?, Arc::new(SystemClock)).map(|it| Arc::new(it) as _)
+            }
+            Kind::Teams => Teams::new(setup, hidden("url", &self.url)?).map(|it| Arc::new(it) as _),
+            Kind::Ntfy => {
+                let topic = self.only_one("the topic, or where it is: env:NAME or file:/PATH")?;
+                let config = NtfyConfig {
+                    topic: credential("to", &topic)?,
+                    token: optional("token", &self.token)?,
+                    url: given(&self.url),
+                };
+                Ntfy::new(setup, config).map(|it| Arc::new(it) as _)
+            }
+        };
+        made.map_err(|error| {
+            let key = match &error {
+                NotifyError::Template { .. } => "template",
+                _ if !self.ca_file.is_empty() && error.code() == "notify/certificate" => "ca_file",
+                _ => "channel",
+            };
+            (key, error.to_string())
+        })
+    }
+
+    fn templates(&self, name: &str) -> Result<Templates, Fault> {
+        let parse = |key: &'static str, source: &str| {
+            let template = Template::parse(name, self.channel.markup(), source);
+            template.map_err(|error| (key, error.to_string()))
+        };
+        let every = match self.template.as_str() {
+            "" => None,
+            source => Some(parse("template", source)?),
+        };
+        let levels = self.templates.iter().map(|(level, source)| Ok((*level, parse("templates", source)?)));
+        Ok(Templates { every, levels: levels.collect::<Result<_, Fault>>()? })
+    }
+
+    fn slack(&self) -> Result<SlackWay, Fault> {
+        match (self.url.as_str(), self.token.as_str()) {
+            (_, "") => Ok(SlackWay::Webhook { url: hidden("url", &self.url)? }),
+            (url, token) => Ok(SlackWay::Bot {
+                token: hidden("token", token)?,
+                channel: self.only_one("the channel's id, such as C0123456789")?,
+                url: given(url),
+            }),
+        }
+    }
+
+    fn email(&self) -> Result<EmailConfig, Fault> {
+        let mailbox = |key, text: &str| Mailbox::from_str(text).map_err(|why| (key, why));
+        if self.host.is_empty() {
+            return Err(("host", "the mail server's name is missing".to_owned()));
+        }
+        let to = self.to.list().into_iter().map(|it| mailbox("to", it)).collect::<Result<Vec<_>, _>>()?;
+        let login = match (self.user.as_str(), self.password.as_str(), self.token.as_str()) {
+            ("", "", "") => None,
+            ("", ..) => return Err(("user", "a password or token needs the user it is for".to_owned())),
+            (user, password, "") => {
+                Some(MailLogin::Password { user: user.to_owned(), password: hidden("password", password)? })
+            }
+            (user, "", token) => {
+                Some(MailLogin::XOAuth2 { user: user.to_owned(), token: hidden("token", token)? })
+            }
+            _ => return Err(("token", "either a password or a token, not both".to_owned())),
+        };
+        let tls = given(&self.tls).map(|it| it.parse()).transpose().map_err(|why| ("tls", why))?;
+        let helo = given(&self.helo).unwrap_or_else(host_name);
+        Ok(EmailConfig {
+            port: Some(self.port).filter(|it| *it > 0),
+            tls,
+            ca_file: path(&self.ca_file),
+            login,
+            timeout: self.timeout.0,
+            ..EmailConfig::new(self.host.clone(), mailbox("from", &self.from)?, to, helo)
+        })
+    }
+
+    fn webhook(&self) -> Result<WebhookConfig, Fault> {
+        let secrets = [("secret", &self.secret), ("previous_secret", &self.previous_secret)];
+        let secrets = secrets.into_iter().filter(|(_, value)| !value.is_empty());
+        let headers = self.headers.iter().map(|(name, value)| {
+            let lower = name.to_ascii_lowercase();
+            let is_secret = ["auth", "token", "secret", "key", "cookie"].iter().any(|it| lower.contains(it));
+            let value = if is_secret { hidden("headers", value) } else { credential("headers", value) };
+            Ok((name.clone(), value?))
+        });
+        Ok(WebhookConfig {
+            method: WebhookMethod::from_str(&self.method).map_err(|why| ("method", why))?,
+            headers: headers.collect::<Result<_, Fault>>()?,
+            secrets: secrets.map(|(key, value)| hidden(key, value)).collect::<Result<_, Fault>>()?,
+            ..WebhookConfig::new(credential("url", &self.url)?)
+        })
+    }
+
+    fn only_one(&self, what: &str) -> Result<String, Fault> {
+        match self.to.list().as_slice() {
+            [one] => Ok((*one).to_owned()),
+            _ => Err(("to", format!("it is {what}"))),
+        }
+    }
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    given(text).map(PathBuf::from)
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+fn credential(key: &'static str, text: &str) -> Result<Credential, Fault> {
+    if text.is_empty() {
+        return Err((key, "it is missing".to_owned()));
+    }
+    Credential::parse(text).map_err(|error| (key, error.to_string()))
+}
+
+fn optional(key: &'static str, text: &str) -> Result<Option<Credential>, Fault> {
+    given(text).map(|text| hidden(key, &text)).transpose()
+}
+
+/// Reads what must not be in a project file: it is copied, shown and kept in history.
+fn hidden(key: &'static str, text: &str) -> Result<Credential, Fault> {
+    match credential(key, text)? {
+        Credential::Given(_) => {
+            Err((key, "it must not be here itself: write env:NAME or file:/PATH".to_owned()))
+        }
+        reference => Ok(reference),
+    }
+}

@@ -1,0 +1,275 @@
+//! Who is told what: by real HTTP servers in the place of the services.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Instant,
+};
+
+use serde_json::{Value, json};
+
+use crate::sandbox::Sandbox;
+
+/// A service that keeps what it is sent and answers as it is told to.
+#[derive(Clone)]
+struct Service {
+    port: u16,
+    heard: Arc<Mutex<Vec<Request>>>,
+    answer: Arc<Mutex<&'static str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Request {
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Value,
+}
+
+const OK: &str = "200 OK\r\n";
+
+impl Service {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let service = Self {
+            port: listener.local_addr().unwrap().port(),
+            heard: Arc::default(),
+            answer: Arc::new(Mutex::new(OK)),
+        };
+        let (heard, answer) = (Arc::clone(&service.heard), Arc::clone(&service.answer));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let Some(request) = read(&stream) else { continue };
+                heard.lock().unwrap().push(request);
+                let status = *answer.lock().unwrap();
+                if status == "hang" {
+                    std::mem::forget(stream);
+                    continue;
+                }
+                let body = "{\"ok\":true}";
+                let answer = format!(
+                    "HTTP/1.1 {status}Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                let _client_may_be_gone = stream.write_all(answer.as_bytes());
+            }
+        });
+        service
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+
+    fn answers(&self, status: &'static str) {
+        *self.answer.lock().unwrap() = status;
+    }
+
+    fn heard(&self) -> Vec<Request> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+fn read(stream: &TcpStream) -> Option<Request> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let path = line.split(' ').nth(1)?.to_owned();
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim().split_once(": ") else { break };
+        headers.push((name.to_ascii_lowercase(), value.to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name == "content-length")?.1.parse().ok()?;
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(Request { path, headers, body: serde_json::from_slice(&body).unwrap_or_default() })
+}
+
+/// Appends to the project's file.
+fn append(sandbox: &Sandbox, toml: &str) {
+    let file = sandbox.home().join("projects/app.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}\n{toml}\n")).unwrap();
+}
+
+fn secret(sandbox: &Sandbox, name: &str, value: &str) -> String {
+    let file = sandbox.path().join(name);
+    fs::write(&file, format!("{value}\n")).unwrap();
+    format!("file:{}", file.display())
+}
+
+fn events(service: &Service) -> Vec<String> {
+    service.heard().iter().map(|it| it.body["type"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn webhook(service: &Service) -> String {
+    format!("[[notify]]\nchannel = \"webhook\"\nurl = \"{}\"", service.url("hook"))
+}
+
+#[test]
+fn what_every_channel_hears_agrees_with_history_and_exit_code() {
+    let sandbox = Sandbox::with_project(&[("ok", "")]);
+    let service = Service::start();
+    let slack = secret(&sandbox, "slack", &service.url("slack"));
+    let discord = secret(&sandbox, "discord", &service.url("discord"));
+    let teams = secret(&sandbox, "teams", &service.url("teams"));
+    let bot = secret(&sandbox, "bot", "123:abc");
+    let url = service.url("");
+    append(
+        &sandbox,
+        &format!(
+            "[[notify]]\nchannel = \"slack\"\nurl = \"{slack}\"\n\
+             [[notify]]\nchannel = \"discord\"\nurl = \"{discord}\"\n\
+             [[notify]]\nchannel = \"teams\"\nurl = \"{teams}\"\n\
+             [[notify]]\nchannel = \"telegram\"\nurl = \"{url}\"\ntoken = \"{bot}\"\nto = \"-100\"\n\
+             [[notify]]\nchannel = \"ntfy\"\nurl = \"{url}\"\nto = \"deploys\"\n{}",
+            webhook(&service)
+        ),
+    );
+    sandbox.configure("hooks.post_switch = [\"test -e ok\"]\ndeploy.link = \"https://shop.example.org\"");
+    let cases = [
+        (vec![("a", "1")], 0, "succeeded", "release 1 is live"),
+        (vec![("ok", "-")], 11, "rolled_back", "release 1"),
+        (vec![("ok", "again")], 0, "succeeded", "release 3 is live"),
+    ];
+    for (files, code, outcome, words) in cases {
+        sandbox.commit("change <b> & @everyone", &files);
+        let before = service.heard().len();
+        sandbox.run(&["deploy", "app"]).expect_code(code);
+        let history = sandbox.run(&["history", "app", "--json"]).json()[0].clone();
+        assert_eq!(history["outcome"], outcome);
+        let heard = service.heard().split_off(before);
+        for path in ["/slack", "/discord", "/teams", "/bot123:abc/sendMessage", "/"] {
+            let texts: Vec<String> =
+                heard.iter().filter(|it| it.path.starts_with(path)).map(|it| it.body.to_string()).collect();
+            assert!(texts.iter().any(|text| text.contains(words)), "{path}: {words}: {texts:?}");
+            // In HTML what somebody wrote is text.
+            let is_html = path.starts_with("/bot");
+            assert!(
+                !is_html || texts.iter().all(|text| text.contains("change &lt;b&gt; &amp;")),
+                "{texts:?}"
+            );
+        }
+        let hooks: Vec<&Request> = heard.iter().filter(|it| it.path == "/hook").collect();
+        let told: Vec<&str> = hooks.iter().filter_map(|it| it.body["type"].as_str()).collect();
+        assert_eq!(told.first().copied(), Some(format!("deployment.{outcome}").as_str()), "{told:?}");
+        let hook = &hooks[0].body;
+        assert_eq!(hook["deployment"], history["id"], "{hook}");
+        assert_eq!(hook["release"], history["release"], "{hook}");
+        let live: u64 = sandbox.live_release().unwrap().parse().unwrap();
+        assert_eq!(hook["serving"]["release"], json!(live), "{hook}");
+    }
+    // A rollback by hand is told too.
+    let before = service.heard().len();
+    sandbox.run(&["rollback", "app", "--yes", "--reason", "too loud"]).expect_code(0);
+    let told = service.heard().split_off(before);
+    let hook = told.iter().find(|it| it.path == "/hook").unwrap();
+    assert_eq!(hook.body["reason"], "too loud");
+    assert_eq!(
+        sandbox.run(&["status", "app", "--json"]).json()["messages"],
+        json!({"waiting": 0, "dead": 0})
+    );
+}
+
+#[test]
+fn a_dead_channel_delays_nobody_and_what_is_left_is_delivered_later() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    let (good, bad) = (Service::start(), Service::start());
+    append(&sandbox, &webhook(&good));
+    append(&sandbox, &format!("{}\nname = \"bad\"", webhook(&bad)));
+    bad.answers("503 Down\r\nRetry-After: 0\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert_eq!(events(&good), ["deployment.succeeded"]);
+    assert_eq!(events(&bad), ["deployment.succeeded"], "tried once");
+    let status = sandbox.run(&["status", "app", "--json"]).json();
+    assert_eq!(status["messages"], json!({"waiting": 1, "dead": 0}));
+    let list = sandbox.run(&["notify", "list", "app", "--json"]).json();
+    assert_eq!((list[0]["channel"].as_str(), list[0]["attempts"].as_u64()), (Some("bad"), Some(1)), "{list}");
+
+    // Refused for good, it is given up, shown, and tried again when a person says so.
+    bad.answers("400 Never\r\n");
+    sandbox.commit("second", &[("a", "2")]);
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let list = sandbox.run(&["notify", "list", "app", "bad", "--json"]).json();
+    assert_eq!(list.as_array().unwrap().len(), 2, "order is kept: the second waits behind the first: {list}");
+    bad.answers("410 Gone\r\n");
+    sandbox.run(&["notify", "test", "app", "bad"]).expect_code(10);
+    bad.answers(OK);
+    let test = sandbox.run(&["notify", "test", "app", "--json"]).expect_code(0).json();
+    assert!(test.as_array().unwrap().iter().all(|it| it["ok"] == true), "{test}");
+    assert_eq!(events(&good).last().map(String::as_str), Some("deployment.test"));
+}
+
+#[test]
+fn a_refused_message_is_shown_until_a_person_sees_to_it() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    let service = Service::start();
+    append(&sandbox, &webhook(&service));
+    service.answers("400 Never\r\n");
+    let ran = sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert!(ran.stderr.contains("was given up") && ran.stderr.contains("notify/refused"), "{ran}");
+    assert_eq!(sandbox.run(&["status", "app", "--json"]).json()["messages"]["dead"], 1);
+    let check = sandbox.run(&["check", "app"]);
+    assert!(check.stdout.contains("1 message did not arrive"), "{check}");
+    service.answers(OK);
+    sandbox.run(&["notify", "retry", "app"]).expect_code(0);
+    assert_eq!(events(&service), ["deployment.succeeded", "deployment.succeeded"]);
+    assert_eq!(sandbox.run(&["notify", "list", "app", "--json"]).json(), json!([]));
+}
+
+#[test]
+fn a_hanging_channel_costs_a_command_no_more_than_ten_seconds() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    let service = Service::start();
+    append(&sandbox, &format!("{}\ntimeout = \"1s\"", webhook(&service)));
+    service.answers("hang");
+    let began = Instant::now();
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert!(began.elapsed().as_secs() < 60, "bounded");
+    assert_eq!(sandbox.run(&["status", "app", "--json"]).json()["messages"]["waiting"], 1);
+}
+
+#[test]
+fn what_was_before_the_first_channel_is_nobodys_news_and_a_signature_fits() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let service = Service::start();
+    let key = secret(&sandbox, "key", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    append(&sandbox, &format!("{}\nsecret = \"{key}\"\nlevels = [\"info\", \"success\"]", webhook(&service)));
+    sandbox.commit("second", &[("a", "2")]);
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert_eq!(events(&service), ["deployment.started", "deployment.succeeded"]);
+    for request in service.heard() {
+        let names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+        for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_told_by_any_command() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    let hidden = secret(&sandbox, "slack", "http://127.0.0.1:1/T00/B00/hunter2");
+    append(&sandbox, &format!("[[notify]]\nchannel = \"slack\"\nurl = \"{hidden}\""));
+    for args in [
+        vec!["deploy", "app"],
+        vec!["notify", "test", "app"],
+        vec!["notify", "list", "app"],
+        vec!["check", "app"],
+        vec!["config", "app"],
+        vec!["status"],
+        vec!["why", "1"],
+    ] {
+        let ran = sandbox.run(&args);
+        assert!(!format!("{ran}").contains("hunter2"), "{ran}");
+    }
+    let stored = fs::read(sandbox.home().join("eeveon.db")).unwrap();
+    assert!(!stored.windows(7).any(|it| it == b"hunter2"));
+}

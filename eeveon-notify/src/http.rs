@@ -1,0 +1,285 @@
+//! Speaks HTTP for every channel that does: one place that makes the client, sends one request,
+//! reads a bounded answer, and says what the answer means. What it says never holds a secret.
+
+use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use eeveon_core::{Secret, Secrets, Untrusted, untrusted::printable};
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::{
+    Certificate, Client, Method, Url,
+    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT},
+    redirect::Policy,
+};
+use serde_json::Value;
+
+use crate::{Credential, NotifyError};
+
+/// How much of an answer is read, in bytes.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// How much of an answer is shown, in characters.
+const SHOWN_CHARS: usize = 300;
+
+/// How channels that speak HTTP reach their services.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// How long one request may take, from the connection to the last byte of the answer.
+    pub timeout: Duration,
+    /// Certificate authorities, in PEM, trusted beside those of the machine.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), ca_file: None }
+    }
+}
+
+/// The way of one channel to its service.
+#[derive(Clone)]
+pub(crate) struct Http {
+    channel: String,
+    client: Client,
+    secrets: Arc<dyn Secrets>,
+    timeout: Duration,
+}
+
+/// One request, and what in it nobody may see. It has no `Debug` on purpose.
+pub(crate) struct Outgoing {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    hidden: Vec<String>,
+}
+
+/// What a service answered: its text is bounded and free of the request's secrets.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The status code, RFC 9110.
+    pub(crate) status: u16,
+    /// How long the service asks to wait.
+    pub(crate) retry_after: Option<Duration>,
+    /// The body, as JSON if it is JSON.
+    pub(crate) json: Option<Value>,
+    text: String,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whoever finds secrets may keep them, and not everyone is careful with `Debug`.
+        f.debug_struct("Http").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+impl Http {
+    /// Makes the client. Reads the file of authorities.
+    pub(crate) fn new(
+        channel: &str,
+        secrets: Arc<dyn Secrets>,
+        options: &HttpOptions,
+    ) -> Result<Self, NotifyError> {
+        let config = |why: String| NotifyError::Config { channel: channel.to_owned(), why };
+        // A redirect would take a token or a signed body where nobody meant it to go.
+        let mut builder = Client::builder()
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .timeout(options.timeout);
+        if let Some(path) = &options.ca_file {
+            let unusable = |why: &str| config(format!("the authorities in {}: {why}", path.display()));
+            let pem = std::fs::read(path).map_err(|error| unusable(&error.to_string()))?;
+            let authorities = Certificate::from_pem_bundle(&pem).map_err(|_| unusable("not PEM"))?;
+            builder = builder.tls_certs_merge(authorities);
+        }
+        let client = builder.build().map_err(|error| config(chain(&error.without_url())))?;
+        Ok(Self { channel: channel.to_owned(), client, secrets, timeout: options.timeout })
+    }
+
+    /// Returns the name of the channel.
+    pub(crate) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Returns the secret `credential` stands for.
+    pub(crate) async fn reveal(&self, credential: &Credential) -> Result<Secret, NotifyError> {
+        credential.reveal(&self.channel, &self.secrets).await
+    }
+
+    /// Returns the address `credential` stands for.
+    pub(crate) async fn address(&self, credential: &Credential) -> Result<Url, NotifyError> {
+        self.parse(self.reveal(credential).await?.expose())
+    }
+
+    /// Reads an address, which may be a secret.
+    pub(crate) fn parse(&self, url: &str) -> Result<Url, NotifyError> {
+        let url = Url::parse(url.trim())
+            .ok()
+            .filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
+        url.ok_or_else(|| self.misfit("its address is no http or https URL"))
+    }
+
+    /// Returns a request, unless its secret did not fit into a header.
+    pub(crate) fn sendable(&self, request: Option<Outgoing>) -> Result<Outgoing, NotifyError> {
+        request.ok_or_else(|| self.misfit("its token has characters no header can hold"))
+    }
+
+    fn misfit(&self, why: &str) -> NotifyError {
+        NotifyError::Config { channel: self.channel.clone(), why: why.to_owned() }
+    }
+
+    /// Sends one request and reads the answer, whatever it says.
+    pub(crate) async fn send(&self, request: Outgoing) -> Result<Answer, NotifyError> {
+        let Outgoing { method, url, headers, body, hidden } = request;
+        let broken = |error| self.broken(error, &hidden);
+        let sent = self.client.request(method, url).headers(headers).body(body).send();
+        let mut response = sent.await.map_err(broken)?;
+        let mut bytes = Vec::new();
+        while bytes.len() < ANSWER_BYTES {
+            match response.chunk().await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(None) => break,
+                // The status has said it already: trying again would tell everything twice.
+                Err(_) if response.status().is_success() => break,
+                Err(error) => return Err(broken(error)),
+            }
+        }
+        bytes.truncate(ANSWER_BYTES);
+        let json: Option<Value> = serde_json::from_slice(&bytes).ok();
+        let retry_after = from_header(response.headers()).or_else(|| from_json(json.as_ref()?));
+        let text = hide(&String::from_utf8_lossy(&bytes), &hidden);
+        Ok(Answer { status: response.status().as_u16(), retry_after, json, text })
+    }
+
+    fn broken(&self, error: reqwest::Error, hidden: &[String]) -> NotifyError {
+        let channel = self.channel.clone();
+        if error.is_timeout() {
+            let why = format!("no answer within {} ms", self.timeout.as_millis());
+            return NotifyError::Unreachable { channel, why };
+        }
+        let why: String = printable(&hide(&chain(&error.without_url()), hidden));
+        let why = why.chars().take(SHOWN_CHARS).collect::<String>();
+        match why.to_lowercase().contains("certificate") {
+            true => NotifyError::Certificate { channel, why },
+            false => NotifyError::Unreachable { channel, why },
+        }
+    }
+}
+
+impl Outgoing {
+    /// Prepares a request. Whatever the address holds is hidden from errors.
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        let mut hidden = vec![url.to_string(), url.path().to_owned()];
+        // A service may answer with a part of the address: the last segment alone opens a webhook.
+        hidden.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
+        hidden.extend(url.query().map(str::to_owned));
+        hidden.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+        hidden.extend([url.password().unwrap_or_default().to_owned(), url.username().to_owned()]);
+        hidden.extend(url.host_str().map(str::to_owned));
+        let mut headers = HeaderMap::new();
+        let agent = concat!("eeveon/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        Self { method, url, headers, body: Vec::new(), hidden }
+    }
+
+    /// Prepares a `POST` of `body`.
+    pub(crate) fn post(url: Url, body: &Value) -> Self {
+        let mut request = Self::new(Method::POST, url);
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        request.body = body.to_string().into_bytes();
+        request
+    }
+
+    /// Sets the body, as it is to be sent.
+    pub(crate) fn body(mut self, body: Vec<u8>) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// Sets a header anyone may see.
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Sets a header that holds a secret. `None` if a header cannot hold it.
+    pub(crate) fn secret_header(mut self, name: HeaderName, prefix: &str, secret: &Secret) -> Option<Self> {
+        let secret = secret.expose().trim();
+        let mut value = HeaderValue::try_from(format!("{prefix}{secret}")).ok()?;
+        value.set_sensitive(true);
+        self.headers.insert(name, value);
+        Some(self.hiding(secret))
+    }
+
+    /// Keeps `secret` out of what is told about the answer.
+    pub(crate) fn hiding(mut self, secret: &str) -> Self {
+        self.hidden.push(secret.to_owned());
+        self
+    }
+}
+
+impl Answer {
+    /// Returns the body as text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the body, shortened, for people.
+    pub(crate) fn shown(&self) -> Untrusted {
+        let text: String = self.text.trim().chars().take(SHOWN_CHARS).collect();
+        match text.is_empty() {
+            true => Untrusted::from(format!("status {}", self.status)),
+            false => Untrusted::from(format!("status {}: {text}", self.status)),
+        }
+    }
+
+    /// Says what the status means, where the service has no words of its own.
+    pub(crate) fn accepted(&self, channel: &str) -> Result<(), NotifyError> {
+        let (channel, after) = (channel.to_owned(), self.retry_after);
+        Err(match self.status {
+            200..=299 => return Ok(()),
+            401 | 403 => NotifyError::Login { channel, answer: self.shown() },
+            404 | 410 => NotifyError::Recipient { channel, answer: self.shown() },
+            429 => NotifyError::Throttled { channel, after },
+            503 if after.is_some() => NotifyError::Throttled { channel, after },
+            408 | 425 | 500..=599 => NotifyError::Unreachable { channel, why: self.shown().for_terminal() },
+            _ => NotifyError::Refused { channel, answer: self.shown() },
+        })
+    }
+}
+
+/// Reads `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which counts from the answer's own.
+fn from_header(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let wanted = text(RETRY_AFTER)?;
+    if let Ok(seconds) = wanted.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| DateTimeParser::new().parse_timestamp(text).ok();
+    let seconds = date(wanted)?.as_second().saturating_sub(date(text(DATE)?)?.as_second());
+    u64::try_from(seconds).ok().map(Duration::from_secs)
+}
+
+/// Reads `retry_after` seconds from an answer of Discord or Slack, or, in `parameters`, of Telegram.
+fn from_json(answer: &Value) -> Option<Duration> {
+    let found = answer.get("retry_after").or_else(|| answer.pointer("/parameters/retry_after"))?;
+    Duration::try_from_secs_f64(found.as_f64()?).ok()
+}
+
+/// Takes secrets out of a text. Very short ones are left: they open nothing, and would eat words.
+pub(crate) fn hide(text: &str, hidden: &[String]) -> String {
+    let mut hidden: Vec<&String> = hidden.iter().filter(|it| it.len() >= 6).collect();
+    hidden.sort_by_key(|it| std::cmp::Reverse(it.len()));
+    hidden.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[hidden]"))
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,193 @@
+//! Telegram: a bot that sends to one chat. Messages are the HTML Telegram knows; text from outside
+//! stands in `code`, the one place in which Telegram does not go looking for links and names.
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use crate::{
+    Credential, Level, Markup, Message, Notifier, NotifyError, Setup, Templates, Wording,
+    http::{Answer, Http, Outgoing},
+    text::units,
+};
+
+/// The longest text, <https://core.telegram.org/bots/api#sendmessage>. Telegram counts what is left
+/// after its tags were read; here they count too.
+pub(crate) const TEXT_UNITS: usize = 4096;
+
+/// Where Telegram's own API is.
+const API: &str = "https://api.telegram.org";
+
+/// How a chat is reached.
+#[derive(Clone, Debug)]
+pub struct TelegramConfig {
+    /// The bot's token, as @BotFather gave it.
+    pub token: Credential,
+    /// The chat's number, or `@name` of a channel.
+    pub chat: String,
+    /// The topic in a group that has topics.
+    pub thread: Option<i64>,
+    /// Where the API is, if not at Telegram: <https://core.telegram.org/bots/api#using-a-local-bot-api-server>.
+    pub url: Option<String>,
+}
+
+/// Tells a Telegram chat.
+#[derive(Debug)]
+pub struct Telegram {
+    http: Http,
+    templates: Templates,
+    config: TelegramConfig,
+}
+
+impl Telegram {
+    /// Makes the channel.
+    ///
+    /// # Errors
+    ///
+    /// The file of certificate authorities is not usable.
+    pub fn new(setup: Setup, config: TelegramConfig) -> Result<Self, NotifyError> {
+        let http = Http::new(&setup.name, setup.secrets, &setup.http)?;
+        Ok(Self { http, templates: setup.templates, config })
+    }
+
+    fn chat(&self) -> Value {
+        let chat = self.config.chat.trim();
+        chat.parse::<i64>().map_or_else(|_| json!(chat), |number| json!(number))
+    }
+
+    /// Calls one method of the API.
+    async fn call(&self, method: &str, body: &Value) -> Result<(), NotifyError> {
+        let token = self.http.reveal(&self.config.token).await?;
+        let token = token.expose().trim();
+        let base = self.config.url.as_deref().unwrap_or(API).trim_end_matches('/');
+        // A token is a number, a colon, and letters that need no escape in an address.
+        let well_formed = token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b':' | b'-' | b'_'));
+        if !well_formed {
+            let channel = self.http.channel().to_owned();
+            return Err(NotifyError::Config { channel, why: "its token is not one of Telegram".to_owned() });
+        }
+        let url = self.http.parse(&format!("{base}/bot{token}/{method}"))?;
+        let answer = self.http.send(Outgoing::post(url, body).hiding(token)).await?;
+        self.heard(&answer)
+    }
+
+    /// Says what an answer means: <https://core.telegram.org/bots/api#making-requests>. Telegram
+    /// tells most refusals apart by their description alone.
+    fn heard(&self, answer: &Answer) -> Result<(), NotifyError> {
+        let channel = self.http.channel().to_owned();
+        let said = answer.json.as_ref().and_then(|body| body.get("description")).and_then(Value::as_str);
+        let said = said.unwrap_or_default().to_lowercase();
+        let whom = [
+            "chat not found",
+            "thread not found",
+            "blocked",
+            "kicked",
+            "not a member",
+            "deactivated",
+            "upgraded to a supergroup",
+            "not enough rights",
+            "chat_id is empty",
+        ];
+        match answer.status {
+            400 | 403 if whom.iter().any(|it| said.contains(it)) => {
+                Err(NotifyError::Recipient { channel, answer: answer.shown() })
+            }
+            // A token that does not look like one is no address to Telegram.
+            404 => Err(NotifyError::Login { channel, answer: answer.shown() }),
+            _ => answer.accepted(&channel),
+        }
+    }
+}
+
+#[async_trait]
+impl Notifier for Telegram {
+    fn name(&self) -> &str {
+        self.http.channel()
+    }
+
+    async fn notify(&self, message: &Message) -> Result<(), NotifyError> {
+        let wording = Wording::of(&message.event);
+        let silent = wording.level == Level::Info;
+        let text = self
+            .templates
+            .render(self.http.channel(), &message.event)
+            .unwrap_or_else(|| lay_out(&wording.within(TEXT_UNITS, |wording| units(&lay_out(wording)))));
+        let mut body = json!({
+            "chat_id": self.chat(),
+            "text": text,
+            "parse_mode": "HTML",
+            "link_preview_options": { "is_disabled": true },
+            "disable_notification": silent,
+        });
+        if let (Some(body), Some(thread)) = (body.as_object_mut(), self.config.thread) {
+            body.insert("message_thread_id".to_owned(), json!(thread));
+        }
+        self.call("sendMessage", &body).await
+    }
+
+    async fn check(&self) -> Result<String, NotifyError> {
+        self.call("getChat", &json!({ "chat_id": self.chat() })).await?;
+        Ok("the bot knows the chat".to_owned())
+    }
+}
+
+/// The tags Telegram reads, <https://core.telegram.org/bots/api#html-style>.
+const TAGS: [&str; 16] = [
+    "b",
+    "strong",
+    "i",
+    "em",
+    "u",
+    "ins",
+    "s",
+    "strike",
+    "del",
+    "span",
+    "tg-spoiler",
+    "a",
+    "tg-emoji",
+    "code",
+    "pre",
+    "blockquote",
+];
+
+/// Returns the tag or entity in `html` for which Telegram would refuse the whole message, and why.
+pub(crate) fn flaw(html: &str) -> Option<(&str, &'static str)> {
+    let mut open = Vec::new();
+    let mut rest = html;
+    while let Some((at, mark)) = rest.match_indices(['<', '&']).next() {
+        let end = if mark == "<" { '>' } else { ';' };
+        let found = rest.get(at.saturating_add(1)..).and_then(|found| found.split_once(end));
+        let Some((inside, after)) = found else { return Some((mark, "begins no tag and no entity")) };
+        let name = inside.trim_start_matches('/').split_whitespace().next().unwrap_or_default();
+        if mark == "&" {
+            let number = inside
+                .strip_prefix('#')
+                .is_some_and(|it| it.bytes().all(|b| b.is_ascii_hexdigit() || b == b'x'));
+            if !number && !matches!(inside, "lt" | "gt" | "amp" | "quot") {
+                return Some((mark, "begins no entity Telegram knows"));
+            }
+        } else if !TAGS.contains(&name) {
+            return Some((name, "is no tag Telegram knows"));
+        } else if !inside.starts_with('/') {
+            open.push(name);
+        } else if open.pop() != Some(name) {
+            return Some((name, "is closed where it is not the last one open"));
+        }
+        rest = after;
+    }
+    open.pop().map(|name| (name, "is not closed"))
+}
+
+/// Lays out the default message.
+fn lay_out(wording: &Wording) -> String {
+    let escape = |text: &str| Markup::TelegramHtml.escape(text);
+    let mut text = format!("<b>{} {}</b>\n", wording.sign(), escape(&wording.title));
+    for fact in &wording.facts {
+        let between = if fact.value.contains('\n') { '\n' } else { ' ' };
+        text.push_str(&format!("\n<b>{}</b>{between}<code>{}</code>", fact.name, escape(&fact.value)));
+    }
+    if let Some(link) = &wording.link {
+        text.push_str(&format!("\n\n<a href=\"{}\">Read more</a>", escape(link)));
+    }
+    text
+}

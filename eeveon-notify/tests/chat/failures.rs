@@ -1,0 +1,157 @@
+//! Services that hang, break off, redirect and answer too much; addresses that are none.
+
+use std::{sync::Arc, time::Duration};
+
+use eeveon_core::{Diagnose as _, Retry};
+use eeveon_notify::{
+    Credential, Discord, DiscordConfig, EventKind, HttpOptions, Message, Notifier, NotifyError, Ntfy,
+    NtfyConfig, Setup, Slack, SlackWay, Teams, Telegram, TelegramConfig, Templates,
+};
+use eeveon_testkit::notify::{Reply, Service, event};
+
+use crate::rig::{credential, setup};
+
+const SECRET: &str = "hush-hush-secret";
+
+/// Returns one notifier of each kind that talks to the service at `base`.
+fn all(base: &str) -> Vec<Arc<dyn Notifier>> {
+    let hook = format!("{base}/hook/{SECRET}");
+    let make = |name: &str| setup(name, &[("HOOK", &hook), ("TOKEN", SECRET)], Templates::default());
+    let (hook, token) = (credential("env:HOOK"), credential("env:TOKEN"));
+    let url = Some(base.to_owned());
+    let bot = SlackWay::Bot { token: token.clone(), channel: "C1".to_owned(), url: url.clone() };
+    let telegram =
+        TelegramConfig { token: token.clone(), chat: "1".to_owned(), thread: None, url: url.clone() };
+    let ntfy = NtfyConfig { topic: token.clone(), token: Some(token), url };
+    vec![
+        Arc::new(Slack::new(make("slack"), SlackWay::Webhook { url: hook.clone() }).unwrap()),
+        Arc::new(Slack::new(make("slack-bot"), bot).unwrap()),
+        Arc::new(Discord::new(make("discord"), DiscordConfig { url: hook.clone(), thread: None }).unwrap()),
+        Arc::new(Telegram::new(make("telegram"), telegram).unwrap()),
+        Arc::new(Teams::new(make("teams"), hook).unwrap()),
+        Arc::new(Ntfy::new(make("ntfy"), ntfy).unwrap()),
+    ]
+}
+
+async fn error(notifier: &Arc<dyn Notifier>) -> NotifyError {
+    let error = notifier.notify(&Message::of(event(EventKind::Failed))).await.unwrap_err();
+    let shown = format!("{error:?} {error} {:?} {notifier:?}", error.hint());
+    assert!(!shown.contains(SECRET), "{shown}");
+    error
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_is_given_up_after_ten_seconds() {
+    let service = Service::start(|_| Reply::Hang).await;
+    for notifier in all(&service.url("")) {
+        let error = error(&notifier).await;
+        assert!(error.to_string().ends_with("no answer within 10000 ms"), "{error}");
+        assert_eq!(error.retry(), Retry::Later);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_tried_again_later() {
+    let service = Service::start(|_| Reply::Cut).await;
+    for notifier in all(&service.url("")) {
+        let error = error(&notifier).await;
+        assert!(matches!(error, NotifyError::Unreachable { .. }), "{error:?}");
+    }
+    assert_eq!(service.received().len(), 6, "each was sent once");
+}
+
+#[tokio::test]
+async fn nobody_there_is_tried_again_later() {
+    let gone = Service::start(|_| Reply::Cut).await.url("");
+    for notifier in all(&gone) {
+        let error = error(&notifier).await;
+        assert!(matches!(error, NotifyError::Unreachable { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let service = Service::start(|_| Reply::new(307, SECRET).with("Location", "/elsewhere")).await;
+    for notifier in all(&service.url("")) {
+        let error = error(&notifier).await;
+        assert!(matches!(error, NotifyError::Refused { .. }), "{error:?}");
+    }
+    assert!(service.received().iter().all(|request| request.path != "/elsewhere"));
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_read_in_part_and_shown_in_less() {
+    let service = Service::start(|_| Reply::new(400, "no ".repeat(1_000_000))).await;
+    for notifier in all(&service.url("")) {
+        let error = error(&notifier).await;
+        assert!(matches!(error, NotifyError::Refused { .. }), "{:.200}", format!("{error:?}"));
+        assert!(error.to_string().len() < 400);
+    }
+}
+
+#[tokio::test]
+async fn a_wish_to_wait_may_be_a_date() {
+    for (after, date, expected) in [
+        ("120", None, Some(120)),
+        ("Wed, 04 Mar 2026 05:07:00 GMT", Some("Wed, 04 Mar 2026 05:06:00 GMT"), Some(60)),
+        ("Wed, 04 Mar 2026 05:05:00 GMT", Some("Wed, 04 Mar 2026 05:06:00 GMT"), None),
+        ("Wed, 04 Mar 2026 05:07:00 GMT", None, None),
+        ("soon", None, None),
+        ("-1", None, None),
+        ("99999999999999999999", None, None),
+    ] {
+        let service = Service::start(move |_| {
+            let reply = Reply::new(429, "").with("Retry-After", after);
+            date.map_or(reply.clone(), |date| reply.with("Date", date))
+        })
+        .await;
+        for notifier in all(&service.url("")) {
+            let error = error(&notifier).await;
+            assert!(matches!(error, NotifyError::Throttled { .. }), "{error:?}");
+            assert_eq!(error.retry_after(), expected.map(Duration::from_secs), "{after} {date:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_not_shown() {
+    for address in
+        ["hush-hush-secret", "ftp://e.org/hush-hush-secret", "http://", "file:///etc/hush-hush-secret"]
+    {
+        let teams =
+            Teams::new(setup("teams", &[("HOOK", address)], Templates::default()), credential("env:HOOK"));
+        let notifier: Arc<dyn Notifier> = Arc::new(teams.unwrap());
+        assert!(matches!(error(&notifier).await, NotifyError::Config { .. }), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_is_not_there_is_named() {
+    let teams = Teams::new(setup("teams", &[], Templates::default()), credential("env:HOOK")).unwrap();
+    let error = teams.check().await.unwrap_err();
+    assert!(matches!(error, NotifyError::Secret { .. }), "{error:?}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(cause, "`env:HOOK` is not set");
+}
+
+#[test]
+fn a_vault_is_refused_with_the_reason() {
+    let error = Credential::parse("secret:slack_url").unwrap_err();
+    assert!(error.to_string().contains("vault"), "{error}");
+    assert!(Credential::parse("  ").is_err());
+    assert!(!format!("{:?}", Credential::parse("https://e.org/hush-hush").unwrap()).contains("hush-hush"));
+}
+
+#[test]
+fn a_file_of_authorities_must_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    let with = |path: std::path::PathBuf| {
+        let http = HttpOptions { ca_file: Some(path), ..HttpOptions::default() };
+        let setup = Setup { http, ..setup("teams", &[], Templates::default()) };
+        Teams::new(setup, credential("https://e.org"))
+    };
+    assert!(matches!(with(path.clone()), Err(NotifyError::Config { .. })));
+    std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    assert!(matches!(with(path), Err(NotifyError::Config { .. })));
+}

@@ -1,0 +1,196 @@
+//! Templates: what they may ask for, what is refused when they are read, what becomes of values.
+
+use eeveon_notify::{EventKind, Markup, NotifyError, Template, Templates};
+use eeveon_testkit::notify::{event, hostile};
+
+use crate::rig::{own_words, units};
+
+fn refusal(source: &str) -> (usize, String) {
+    match Template::parse("slack", Markup::SlackMrkdwn, source) {
+        Err(NotifyError::Template { channel, line, why }) => {
+            assert_eq!(channel, "slack");
+            (line, why)
+        }
+        other => panic!("{source} is not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn mistakes_are_found_when_a_template_is_read_with_their_line() {
+    for (source, line) in [
+        ("{{ title }}\n{{ comit }}", 2),
+        ("{{ title }}\n\n{% if level == 'failure' %}{% if more > 100 %}{{ nmae }}{% endif %}{% endif %}", 3),
+        ("{{ title }}\n{% if %}", 2),
+        ("{{ title }}\n{{ title | safe }}", 2),
+        ("{{ title }}\n{{ title | escape }}", 2),
+        ("{{ title }}\n{% include '/etc/passwd' %}", 2),
+        ("{{ title }}\n{% macro a() %}{% endmacro %}", 2),
+        ("{{ title }}\n{{ range(9) }}", 2),
+        ("{{ title }}\n{{ title.nothing }}", 2),
+        ("{{ title }}\n{{ causes[0] }}", 2),
+        ("{{ title }}\n{{ more.x.y }}", 2),
+        ("{{ title", 1),
+        ("   \n", 1),
+        ("{% if level == 'success' %}only then{% endif %}", 1),
+    ] {
+        let (at, why) = refusal(source);
+        assert_eq!(at, line, "{source}: {why}");
+        assert!(!why.is_empty() && !why.contains('\n'), "{why}");
+    }
+}
+
+#[test]
+fn html_that_telegram_would_refuse_is_found_when_it_is_read() {
+    for (source, line, what) in [
+        ("{{ title }}\n<p>{{ subject }}</p>", 2, "`p` is no tag"),
+        ("{{ title }}<br>", 1, "`br` is no tag"),
+        ("{{ title }}\n\n<b>{{ subject }}", 3, "`b` is not closed"),
+        ("<b><i>{{ title }}</b></i>", 1, "`b` is closed where"),
+        ("{{ title }}</i>", 1, "`i` is closed where"),
+        ("{{ title }}\n&nbsp;", 2, "`&` begins no entity"),
+        ("{{ title }}\nR & D", 2, "`&` begins no"),
+        ("{{ title }}\n{{ duration }} < 5", 2, "`<` begins no tag"),
+    ] {
+        match Template::parse("x", Markup::TelegramHtml, source) {
+            Err(NotifyError::Template { line: at, why, .. }) => {
+                assert_eq!(at, line, "{source}: {why}");
+                assert!(why.starts_with(what), "{source}: {why}");
+            }
+            other => panic!("{source} is not refused: {other:?}"),
+        }
+        // What shows it as it is need not care.
+        assert!(Template::parse("x", Markup::Plain, source).is_ok(), "{source}");
+    }
+    let good = "<b>{{ title }}</b> <a href=\"{{ link }}\">R &amp; D &#39;x&#x27;</a> <pre><code class=\"x\">{{ hint }}</code></pre>";
+    assert!(Template::parse("x", Markup::TelegramHtml, good).is_ok());
+}
+
+#[test]
+fn what_is_refused_is_named() {
+    assert_eq!(refusal("\n{{ comit }}"), (2, "there is no `comit`".to_owned()));
+    assert!(refusal("{{ title | safe }}").1.contains("safe"));
+    assert!(refusal(" ").1.contains("`started`"));
+}
+
+#[test]
+fn a_template_cannot_take_forever_or_everything() {
+    let (_, why) = refusal(
+        "{% for a in commit %}{% for b in commit %}{% for c in commit %}{% for d in commit %}x\
+                            {% endfor %}{% endfor %}{% endfor %}{% endfor %}",
+    );
+    assert!(why.contains("fuel"), "{why}");
+    let doubling = format!("{{% set x = 'xxxxxxxx' %}}{}{{{{ x }}}}", "{% set x = x ~ x %}".repeat(60));
+    assert!(refusal(&doubling).1.contains("fuel"));
+    assert!(refusal("{{ 'x' * 90000000 }}").1.contains("fuel"));
+    assert!(refusal(&"x".repeat(3001)).1.contains("longer than 3000"));
+    assert!(refusal(&"x".repeat(20_000)).1.contains("longer than 16384 bytes"));
+}
+
+#[test]
+fn every_variable_is_there_for_every_event() {
+    let names = [
+        "project",
+        "release",
+        "commit",
+        "short_commit",
+        "subject",
+        "author",
+        "branch",
+        "actor",
+        "trigger",
+        "reason",
+        "duration",
+        "event",
+        "level",
+        "failed_stage",
+        "code",
+        "message",
+        "causes",
+        "hint",
+        "serving",
+        "link",
+        "quarantined",
+        "more",
+        "title",
+        "deployment",
+    ];
+    let source: String = names.iter().map(|name| format!("{name}={{{{ {name} }}}}\n")).collect();
+    let templates = own_words(Markup::Plain, &source);
+    let text = templates.render("x", &event(EventKind::Failed)).unwrap();
+    for line in [
+        "project=shop",
+        "release=12",
+        "short_commit=01234567",
+        "actor=user:ada",
+        "trigger=manual",
+        "duration=1 min 23 s",
+        "event=failed",
+        "level=failure",
+        "failed_stage=check",
+        "code=health/unhealthy",
+        "serving=release 11 serves, commit fedcba98",
+        "more=3",
+        "deployment=42",
+        "hint=look at the log of the service",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+    let text = templates.render("x", &event(EventKind::Started)).unwrap();
+    assert!(text.contains("\nmessage=\n") && text.contains("\ncode=\n"), "{text}");
+}
+
+#[test]
+fn values_are_escaped_and_the_templates_own_text_is_not() {
+    let mut event = event(EventKind::Succeeded);
+    event.revision.subject = "<b>&*@here".into();
+    for (markup, expected) in [
+        (Markup::Plain, "<i>*<b>&*@here*</i>"),
+        (Markup::SlackMrkdwn, "<i>*&lt;b&gt;&amp;*@here*</i>"),
+        (Markup::DiscordMarkdown, "<i>*\\<b\\>&\\*\\@here*</i>"),
+        (Markup::TelegramHtml, "<i>*&lt;b&gt;&amp;*@here*</i>"),
+        (Markup::Html, "<i>*&lt;b&gt;&amp;*@here*</i>"),
+    ] {
+        for source in [
+            "<i>*{{ subject }}*</i>",
+            "{% set x %}<i>*{{ subject }}{% endset %}{{ x }}*</i>",
+            "<i>*{{ subject | trim }}*</i>",
+        ] {
+            assert_eq!(
+                own_words(markup, source).render("x", &event).unwrap(),
+                expected,
+                "{markup:?} {source}"
+            );
+        }
+    }
+    // What was captured is not escaped twice, and what is made of it is not trusted.
+    let twice = own_words(Markup::Html, "{% set x %}{{ subject }}{% endset %}{{ x ~ subject }}");
+    assert!(!twice.render("x", &event).unwrap().contains('<'));
+}
+
+#[test]
+fn a_long_message_is_cut_in_its_values_only() {
+    let source = "<b>{{ subject }}</b> <i>{{ author }}</i> {% for cause in causes %}<code>{{ cause }}</code>{% endfor %}.";
+    let templates = own_words(Markup::TelegramHtml, source);
+    for piece in ["&", "<", "🙂", "x", "\u{202e}"] {
+        for event in hostile(&piece.repeat(20_000)) {
+            let text = templates.render("x", &event).unwrap();
+            assert!(units(&text) <= 4096, "{}", units(&text));
+            assert!(text.ends_with('.') && text.starts_with("<b>"), "{text}");
+            assert_eq!(text.matches("<code>").count(), text.matches("</code>").count());
+            let plain = text.replace("&amp;", "").replace("&lt;", "");
+            assert!(!plain.contains('&'), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_level_can_have_a_template_of_its_own() {
+    let parse = |source| Template::parse("x", Markup::Plain, source).unwrap();
+    let mut templates = Templates::default();
+    assert_eq!(templates.render("x", &event(EventKind::Failed)), None);
+    templates.levels.insert(EventKind::Failed.level(), parse("oh no"));
+    assert_eq!(templates.render("x", &event(EventKind::Failed)).unwrap(), "oh no");
+    assert_eq!(templates.render("x", &event(EventKind::Succeeded)), None);
+    templates.every = Some(parse("hm"));
+    assert_eq!(templates.render("x", &event(EventKind::Succeeded)).unwrap(), "hm");
+}
