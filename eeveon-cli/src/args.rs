@@ -80,6 +80,14 @@ pub enum Command {
     Resume(commands::resume::Resume),
     /// Put a commit aside, or lift that
     Quarantine(commands::quarantine::Quarantine),
+    /// Watch all projects and deploy what is new
+    Serve(commands::serve::Serve),
+    /// Let a project deploy by itself again
+    Start(commands::start::Start),
+    /// Keep a project from deploying by itself
+    Stop(commands::start::Stop),
+    /// Set up a forge's webhook, and see what it delivered
+    Webhook(commands::webhook::Webhook),
     /// Try a project's channels, and see to messages that did not arrive
     Notify(commands::notify::Notify),
     /// Look for anything that is not as it should be

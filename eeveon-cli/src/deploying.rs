@@ -2,8 +2,8 @@
 //! carry it out, tell how it ended. A rollback is the same story with an older release.
 
 use eeveon_core::{
-    CommitId, DeploymentId, EngineError, Feed, Kind, Permit, Plan, Quarantining, Release, ReleaseNumber,
-    Request, Revision, TargetFacts, Trigger, strategy, strategy::Facts,
+    Actor, CommitId, DeploymentId, EngineError, Feed, Kind, Permit, Plan, Quarantining, Release,
+    ReleaseNumber, Request, Revision, TargetFacts, Trigger, strategy, strategy::Facts,
 };
 use eeveon_rollback::{OrderFacts, PutAside, QuarantineFacts, quarantine};
 use eeveon_store::{Deployment, KnownRelease};
@@ -36,6 +36,10 @@ pub(crate) struct Wish {
     pub irreversible: bool,
     /// How long to wait for a project that is in use.
     pub wait: Wait,
+    /// Who asks.
+    pub actor: Actor,
+    /// What set it off.
+    pub trigger: Trigger,
 }
 
 /// How it ended.
@@ -120,8 +124,8 @@ async fn deploy_held(
         kind: Kind::Deploy,
         live: vec![(site.target.name.clone(), situation.live.clone())],
         previous: situation.live_commit().cloned(),
-        actor: app.actor(),
-        trigger: Trigger::Manual,
+        actor: wish.actor.clone(),
+        trigger: wish.trigger,
         reason: wish.reason.clone(),
         config: site.config.digest(),
         quarantine: Quarantining {

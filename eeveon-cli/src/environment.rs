@@ -51,6 +51,15 @@ impl Environment {
         env::var(name).ok()
     }
 
+    /// Returns the path of this program.
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell.
+    pub fn program() -> std::io::Result<PathBuf> {
+        env::current_exe()
+    }
+
     /// Finds a program the way a shell does.
     pub fn find(&self, program: &str) -> Option<PathBuf> {
         let folders = self.path.as_ref()?;

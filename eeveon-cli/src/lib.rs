@@ -15,6 +15,7 @@ mod error;
 mod exit;
 mod gates;
 mod home;
+mod hooks;
 mod lease;
 mod notifying;
 mod probing;
@@ -25,7 +26,10 @@ mod settling;
 mod signals;
 mod situation;
 mod steps;
+#[cfg(test)]
+mod store_failures;
 mod view;
+mod watching;
 
 use std::ffi::OsString;
 
@@ -76,6 +80,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 }
 
 /// Why a command could not do its work, and what serves all the same.
+#[derive(Debug)]
 struct Unable {
     error: CliError,
     serving: Serving,
@@ -115,15 +120,20 @@ pub fn command_line() -> clap::Command {
 async fn run(ui: Ui, cli: Cli, environment: Environment, home: Home) -> Result<Exit, Unable> {
     let command = cli.command;
     let app = App::open(ui, home, environment, name(&command)).await.map_err(Unable::early)?;
-    notifying::courier(&app).begin().await.map_err(|error| Unable::early(error.into()))?;
-    settling::settle(&app).await.map_err(Unable::early)?;
-    let result = carry_out(&app, command).await;
-    notifying::deliver(&app).await;
+    act(&app, command).await
+}
+
+/// Runs a command in an opened home: what was left before it, and what there is to tell after it.
+async fn act(app: &App, command: Command) -> Result<Exit, Unable> {
+    notifying::courier(app).begin().await.map_err(|error| Unable::early(error.into()))?;
+    settling::settle(app).await.map_err(Unable::early)?;
+    let result = carry_out(app, command).await;
+    notifying::deliver(app).await;
     match result {
         Ok(exit) => Ok(exit),
         Err(error) => {
             let serving = match app.concerned.get() {
-                Some(site) => view::serving(&app, site).await,
+                Some(site) => view::serving(app, site).await,
                 None => Serving::NotConcerned,
             };
             Err(Unable { error, serving })
@@ -151,6 +161,10 @@ async fn carry_out(app: &App, command: Command) -> Result<Exit, CliError> {
         Command::Resume(it) => it.run(app).await,
         Command::Quarantine(it) => it.run(app).await,
         Command::Notify(it) => it.run(app).await,
+        Command::Serve(it) => it.run(app).await,
+        Command::Start(it) => it.run(app).await,
+        Command::Stop(it) => it.run(app).await,
+        Command::Webhook(it) => it.run(app).await,
         Command::Check(it) => it.run(app).await,
         Command::Vacuum(it) => it.run(app).await,
         Command::Completions(it) => it.run(&app.ui),
@@ -179,6 +193,10 @@ fn name(command: &Command) -> &'static str {
         Command::Resume(_) => "resume",
         Command::Quarantine(_) => "quarantine",
         Command::Notify(_) => "notify",
+        Command::Serve(_) => "serve",
+        Command::Start(_) => "start",
+        Command::Stop(_) => "stop",
+        Command::Webhook(_) => "webhook",
         Command::Check(_) => "check",
         Command::Vacuum(_) => "vacuum",
         Command::Completions(_) => "completions",

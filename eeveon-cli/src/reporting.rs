@@ -3,7 +3,7 @@
 
 use eeveon_build::StepLog;
 use eeveon_core::{
-    CommitId, DeploymentId, Outcome, ProjectName, ReleaseNumber, Seq, Stage, State, StepKey, Untrusted,
+    CommitId, DeploymentId, Outcome, ProjectName, ReleaseNumber, Seq, State, StepKey, Untrusted,
 };
 use eeveon_store::Deployment;
 use serde::Serialize;
@@ -162,8 +162,9 @@ async fn is_question(app: &App, id: DeploymentId, step: &StepKey) -> Option<bool
     for entry in app.store.read(id, Seq::default()).await.ok()? {
         state.apply(&entry.record).ok()?;
     }
-    let is_check = state.plan.step(step)?.stage == Stage::Check;
-    (is_check && !state.unwinding).then(|| state.can_turn_back())
+    let action = state.plan.step(step)?.action.as_str();
+    let is_asked = matches!(action, "health.gate" | "health.watch" | "build.command");
+    (is_asked && !state.unwinding).then(|| state.can_turn_back())
 }
 
 /// Returns the end of what the failing step printed, if it printed anything.

@@ -3,8 +3,8 @@
 
 use eeveon_core::{CommitId, DeploymentId, Live, Permit, Present, ReleaseNumber};
 use eeveon_rollback::{
-    self as rollback, Kept, OrderFacts, Parents, Policy, Roles, Standing, Verdict, gates::Compared,
-    quarantine,
+    self as rollback, Candidates, Kept, OrderFacts, Parents, Policy, Roles, Standing, Verdict,
+    gates::Compared, quarantine,
 };
 use eeveon_store::{DeploymentFilter, KnownRelease, Quarantined, ReleaseStatus};
 use jiff::Timestamp;
@@ -217,4 +217,30 @@ pub(crate) async fn clock_behind(app: &App) -> Result<Option<i64>, CliError> {
         .max();
     let behind = newest.map_or(0, |newest| newest.as_second().saturating_sub(Timestamp::now().as_second()));
     Ok((behind > TOLERANCE_SECONDS).then_some(behind))
+}
+
+/// Returns every release ever made, as far as choosing one needs it.
+pub(crate) fn candidates(situation: &Situation) -> Vec<rollback::KnownRelease> {
+    let known = situation.known.iter().map(|known| rollback::KnownRelease {
+        release: known.number(),
+        commit: known.release.revision.commit.clone(),
+        succeeded: known.status == ReleaseStatus::Succeeded,
+        irreversible: known.irreversible,
+    });
+    known.collect()
+}
+
+/// Chooses the release to go back to: the one before, or the one that `version` names.
+///
+/// # Errors
+///
+/// There is none that fits.
+pub(crate) fn choose(situation: &Situation, version: Option<&str>) -> Result<ReleaseNumber, CliError> {
+    let from = Candidates {
+        known: &candidates(situation),
+        present: &situation.present,
+        served: &situation.served,
+        live: situation.live.as_ref().map(|live| live.release),
+    };
+    Ok(rollback::choose(version, &from)?)
 }

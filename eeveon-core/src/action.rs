@@ -153,6 +153,11 @@ pub trait Action: Send + Sync + 'static {
         Interrupted::Rerun
     }
 
+    /// Whether a person may leave it out where it waits for one. Its output is `null` then.
+    fn can_be_left_out(&self) -> bool {
+        false
+    }
+
     /// What to do when `run` has failed and is not tried again.
     fn on_failure(&self, _params: &Self::Params) -> OnFailure {
         OnFailure::TurnBack
@@ -236,6 +241,7 @@ pub(crate) trait ErasedAction: Send + Sync {
     async fn run(&self, cx: &StepContext<'_>) -> Result<Value, StepError>;
     async fn undo(&self, cx: &StepContext<'_>) -> Result<(), StepError>;
     fn interrupted(&self) -> Interrupted;
+    fn can_be_left_out(&self) -> bool;
     fn on_failure(&self, params: &Value) -> OnFailure;
     fn effect(&self) -> Effect;
 }
@@ -255,6 +261,10 @@ impl<A: Action> ErasedAction for A {
 
     fn interrupted(&self) -> Interrupted {
         Action::interrupted(self)
+    }
+
+    fn can_be_left_out(&self) -> bool {
+        Action::can_be_left_out(self)
     }
 
     fn on_failure(&self, params: &Value) -> OnFailure {

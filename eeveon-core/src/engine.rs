@@ -9,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Actor, Class, Clock, Decision, DeploymentId, Diagnose, Durability, Effect, Entry, FORMAT, Feed, Fence,
     Interrupted, Journal, JournalError, OnFailure, Outcome, Permit, Plan, Record, Registry, Request, Retry,
-    RetryPolicy, Seq, Stage, State, StepContext, StepError, StepKey, StepProgress, StepSpec, SystemClock,
-    decide,
+    RetryPolicy, Seq, State, StepContext, StepError, StepKey, StepProgress, StepSpec, SystemClock, decide,
     state::{IllegalRecord, Progress},
 };
 
@@ -49,8 +48,8 @@ pub enum EngineError {
     /// A person must look at a step.
     #[error("step `{0}` waits for a person")]
     Parked(StepKey),
-    /// Only a check, or a step that waits while it is taken back, can be skipped.
-    #[error("deployment {0} does not wait at a check or at a step that was to be taken back")]
+    /// Only a check, a hook, or a step that waits while it is taken back, can be skipped.
+    #[error("deployment {0} does not wait at a check, a hook, or a step that was to be taken back")]
     NothingToSkip(DeploymentId),
     /// What was asked is not possible any more.
     #[error("deployment {0} is past the point of no return and can only go forward")]
@@ -237,13 +236,13 @@ impl Engine {
         let run = Run::load(self, id, session).await?;
         let state = run.ledger.lock().await.state.clone();
         let Some((step, _)) = state.parked else { return Err(EngineError::NothingToSkip(id)) };
-        let is_check = state.plan.step(&step).is_some_and(|it| it.stage == Stage::Check);
+        let planned = state.plan.step(&step).map(|it| self.actions.get(&it.action));
+        let may_be_left_out = planned.is_some_and(|it| it.is_ok_and(|it| it.can_be_left_out()));
         let [begin, end] = match state.steps.get(&step) {
             Some(Progress::Undoing) => {
                 [Record::UndoStarted { step: step.clone(), attempt: 1 }, Record::UndoFinished { step }]
             }
-            // A check's output is optional, so that it can be absent here.
-            Some(Progress::Started) if is_check => [
+            Some(Progress::Started) if may_be_left_out => [
                 Record::Started { step: step.clone(), attempt: 1 },
                 Record::Finished { step, output: serde_json::Value::Null },
             ],

@@ -231,6 +231,8 @@ pub enum Trigger {
     Webhook,
     /// The time came.
     Schedule,
+    /// What it waits for was deployed.
+    Dependency,
 }
 
 impl Trigger {
@@ -241,6 +243,7 @@ impl Trigger {
             Self::Poll => "poll",
             Self::Webhook => "webhook",
             Self::Schedule => "schedule",
+            Self::Dependency => "dependency",
         }
     }
 }

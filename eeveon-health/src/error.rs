@@ -103,7 +103,9 @@ impl Diagnose for HealthError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         Some(Cow::Borrowed(match self {
             Self::Invalid { .. } => "correct the check in the project file; nothing was touched",
-            Self::Unhealthy { .. } => "the release's own log says why; `ee-deploy logs` has what was seen",
+            Self::Unhealthy { .. } => {
+                "the release's own log says why; a check that runs a command leaves its output in `ee-deploy logs`"
+            }
             Self::NoAnswer { source, .. } => match source {
                 ProbeError::Dns { .. } => {
                     "check the name in the check's address, and this machine's resolver"

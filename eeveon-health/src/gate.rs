@@ -100,6 +100,10 @@ impl Action for Gate {
         Ok(())
     }
 
+    fn can_be_left_out(&self) -> bool {
+        true
+    }
+
     fn on_failure(&self, params: &GateParams) -> OnFailure {
         on_failure(params.ask)
     }
@@ -191,6 +195,10 @@ impl Action for Watch {
         _: Option<&Option<Looked>>,
     ) -> Result<(), StepError> {
         Ok(())
+    }
+
+    fn can_be_left_out(&self) -> bool {
+        true
     }
 
     fn on_failure(&self, params: &WatchParams) -> OnFailure {

@@ -19,13 +19,14 @@ struct Stage {
     run: fn(&Workspace) -> Result<()>,
 }
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     Stage { name: "fmt", run: |workspace| run::stream(workspace.cargo().args(["fmt", "--all", "--check"])) },
     Stage { name: "layers", run: layers::run },
     Stage { name: "tidy", run: tidy::run },
     Stage { name: "clippy", run: clippy },
     Stage { name: "doc", run: doc },
     Stage { name: "test", run: test::run },
+    Stage { name: "crash", run: crash },
     Stage { name: "deny", run: deny::run },
     Stage { name: "readme", run: readme::run },
 ];
@@ -72,4 +73,15 @@ fn clippy(workspace: &Workspace) -> Result<()> {
 fn doc(workspace: &Workspace) -> Result<()> {
     let words = ["doc", "--locked", "--workspace", "--no-deps"];
     run::stream(workspace.cargo().args(words).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn crash(workspace: &Workspace) -> Result<()> {
+    crate::crash::in_ci(workspace)
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn crash(_: &Workspace) -> Result<()> {
+    println!("left out: system calls are watched on Linux on x86-64 only");
+    Ok(())
 }

@@ -5,14 +5,17 @@ mod calls;
 mod case;
 mod control;
 mod ledger;
+mod neighbour;
 mod oracle;
 mod scenario;
+mod told;
 mod tracer;
 mod tree;
 mod world;
 
 use std::{
     collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -35,6 +38,9 @@ const WORKERS: usize = 2;
 /// How many kills a run makes that is not told.
 const SAMPLE: usize = 120;
 
+/// How many kills `cargo xtask ci` makes: with the control, less than two minutes of two idle cores.
+const IN_CI: usize = 330;
+
 /// What to break, and how.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -50,14 +56,17 @@ pub(crate) struct Args {
     /// Let calls fail instead of killing at them
     #[arg(long)]
     faults: bool,
+    /// Only let these calls fail in this way, such as sync:EIO
+    #[arg(long, value_name = "CALLS:ERROR", conflicts_with = "faults")]
+    fault: Option<String>,
     /// Only this scenario
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(SCENARIOS.map(|it| it.name)))]
     scenario: Vec<String>,
-    /// Only kill at this call, as a violation names it
+    /// Only strike at this call, as a violation names it
     #[arg(long, value_name = "N", conflicts_with_all = ["all", "sample", "faults"])]
     at: Option<usize>,
     /// Break the program on purpose, in every way the rules forbid, and see that each is found
-    #[arg(long, conflicts_with_all = ["all", "sample", "faults", "at"])]
+    #[arg(long, conflicts_with_all = ["all", "sample", "faults", "fault", "at"])]
     control: bool,
 }
 
@@ -65,7 +74,7 @@ pub(crate) struct Args {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let program = match &args.binary {
         Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
-        None => build(workspace)?,
+        None => build(workspace, &["--release"], "release")?,
     };
     let folder = workspace.scratch()?.join("crash");
     if args.control {
@@ -74,44 +83,91 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let named =
         |it: &&'static Scenario| args.scenario.is_empty() || args.scenario.iter().any(|name| name == it.name);
     let plan = Plan {
-        faults: args.faults,
+        blows: match &args.fault {
+            Some(kind) => Blows::Faults(Some(kind.clone())),
+            None if args.faults => Blows::Faults(None),
+            None => Blows::Kills,
+        },
         spots: match (args.at, args.all) {
             (Some(at), _) => Spots::One(at),
             (None, true) => Spots::All,
             (None, false) => Spots::Sample(args.sample),
         },
+        program: &program,
     };
-    let tallies = plan.run(&folder, &program, &SCENARIOS.iter().filter(named).collect::<Vec<_>>())?;
-    ledger::append(workspace, &program, args.binary.is_none(), args.faults, &tallies)?;
+    let tallies = plan.run(&folder, &SCENARIOS.iter().filter(named).collect::<Vec<_>>())?;
+    // To repeat one blow is no run.
+    if args.at.is_none() {
+        let blow = if plan.blows == Blows::Kills { "kill" } else { "fault" };
+        ledger::append(workspace, &program, args.binary.is_none(), blow, &tallies)?;
+    }
     conclude(&tallies)
 }
 
-fn build(workspace: &Workspace) -> Result<PathBuf> {
-    run::stream(workspace.cargo().args(["build", "--locked", "--release", "--package", "eeveon-cli"]))?;
-    Ok(workspace.metadata()?.target_directory.join("release/ee-deploy"))
+/// The stage of `cargo xtask ci`: the harness on trial, and a few kills in every scenario. Which ones
+/// follows from the commit: the same when it is run again, others in the next one.
+///
+/// # Errors
+///
+/// The harness misses something, or a kill leaves something that must not be.
+pub(crate) fn in_ci(workspace: &Workspace) -> Result<()> {
+    let program = build(workspace, &[], "debug")?;
+    let folder = workspace.scratch()?.join("crash");
+    control::run(&folder, &program)?;
+    let commit = run::output(workspace.command("git").args(["rev-parse", "HEAD"]))?.trim().to_owned();
+    println!("{IN_CI} kills, chosen by commit {commit}");
+    let plan = Plan { blows: Blows::Kills, spots: Spots::Drawn(IN_CI, commit), program: &program };
+    conclude(&plan.run(&folder, &SCENARIOS.iter().collect::<Vec<_>>())?)
+}
+
+fn build(workspace: &Workspace, profile: &[&str], folder: &str) -> Result<PathBuf> {
+    let words = ["build", "--locked", "--package", "eeveon-cli"];
+    run::stream(workspace.cargo().args(words).args(profile))?;
+    Ok(workspace.metadata()?.target_directory.join(folder).join("ee-deploy"))
 }
 
 /// At which calls to strike.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Spots {
+    /// At every one.
     All,
+    /// At so many, evenly spread.
     Sample(usize),
+    /// At so many, one of each of as many stretches, chosen by a word.
+    Drawn(usize, String),
+    /// At this one.
     One(usize),
 }
 
 impl Spots {
-    /// Returns which of `calls` calls to strike at, evenly spread, from 1.
-    fn of(self, calls: usize, scenarios: usize) -> Vec<usize> {
+    /// Returns which of `calls` calls to strike at, from 1.
+    fn of(&self, calls: usize, scenarios: usize) -> Vec<usize> {
+        let share = |all: usize| all.div_ceil(scenarios.max(1)).min(calls);
         match self {
             Self::All => (1..=calls).collect(),
-            Self::One(at) => vec![at],
+            Self::One(at) => vec![*at],
             Self::Sample(all) => {
-                let share = all.div_ceil(scenarios.max(1)).min(calls);
+                let share = share(*all);
                 // The last one is struck, too: the command has told by then.
                 (1..=share).map(|nth| nth * calls / share.max(1)).collect()
             }
+            Self::Drawn(all, word) => {
+                let share = share(*all);
+                let stretch = |nth: usize| (nth * calls / share.max(1), (nth + 1) * calls / share.max(1));
+                (0..share)
+                    .map(stretch)
+                    .map(|(after, last)| last - draw(word, last) % (last - after))
+                    .collect()
+            }
         }
     }
+}
+
+/// Returns a number that follows from `word` and `nth` and from nothing else.
+fn draw(word: &str, nth: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (word, nth).hash(&mut hasher);
+    usize::try_from(hasher.finish()).unwrap_or_default()
 }
 
 /// What came of one scenario.
@@ -129,20 +185,29 @@ pub(crate) struct Tally {
     pub(crate) violations: usize,
 }
 
-/// What to strike with and where.
-#[derive(Debug)]
-struct Plan {
-    faults: bool,
-    spots: Spots,
+/// What to strike with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Blows {
+    Kills,
+    /// Failing calls: of all kinds, or of the one of this name.
+    Faults(Option<String>),
 }
 
-impl Plan {
-    fn run(&self, folder: &Path, program: &Path, scenarios: &[&'static Scenario]) -> Result<Vec<Tally>> {
+/// What to strike, with what and where.
+#[derive(Debug)]
+struct Plan<'a> {
+    blows: Blows,
+    spots: Spots,
+    program: &'a Path,
+}
+
+impl Plan<'_> {
+    fn run(&self, folder: &Path, scenarios: &[&'static Scenario]) -> Result<Vec<Tally>> {
         ensure!(!scenarios.is_empty(), "there is no such scenario");
         println!("{:<12} {:>6} {:>6} {:>11}  found", "scenario", "calls", "struck", "violations");
         let mut tallies = Vec::new();
         for scenario in scenarios {
-            let tally = self.scenario(folder, program, scenario, scenarios.len())?;
+            let tally = self.scenario(folder, scenario, scenarios.len())?;
             let states: Vec<String> =
                 tally.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
             let Tally { scenario, calls, struck, violations, .. } = &tally;
@@ -152,24 +217,23 @@ impl Plan {
         Ok(tallies)
     }
 
-    fn scenario(
-        &self,
-        folder: &Path,
-        program: &Path,
-        scenario: &'static Scenario,
-        scenarios: usize,
-    ) -> Result<Tally> {
-        let stages: Vec<Stage<'_>> =
-            (0..WORKERS).map(|worker| stage(folder, program, scenario, worker)).collect::<Result<_>>()?;
+    fn scenario(&self, folder: &Path, scenario: &'static Scenario, scenarios: usize) -> Result<Tally> {
+        let stages: Vec<Stage<'_>> = (0..WORKERS)
+            .map(|worker| stage(folder, self.program, scenario, worker))
+            .collect::<Result<_>>()?;
         let first = stages.first().context("nobody works")?;
         let mut tally = Tally { scenario: scenario.name, ..Tally::default() };
         let strikes = self.strikes(first, scenarios, &mut tally)?;
+        if let Spots::Drawn(..) = self.spots {
+            let calls: Vec<String> = strikes.iter().map(|(_, strike)| strike.at.to_string()).collect();
+            println!("{} --at {}", scenario.name, calls.join(" "));
+        }
         let tally = Mutex::new(tally);
         let next = AtomicUsize::new(0);
         let work = |stage: &Stage<'_>| -> Result<()> {
             while let Some((label, strike)) = strikes.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let verdict = stage.strike(*strike).with_context(|| format!("{} {label}", scenario.name))?;
-                tally.lock().unwrap_or_else(PoisonError::into_inner).add(label, &verdict);
+                tally.lock().unwrap_or_else(PoisonError::into_inner).add(self.program, label, &verdict);
             }
             Ok(())
         };
@@ -190,25 +254,28 @@ impl Plan {
         scenarios: usize,
         tally: &mut Tally,
     ) -> Result<Vec<(String, Strike)>> {
-        if !self.faults {
+        let Blows::Faults(wanted) = &self.blows else {
             let counts = calls::Class::changes_state;
             tally.calls = stage.rehearse(counts)?.len();
             let spots = self.spots.of(tally.calls, scenarios).into_iter();
             let strike = |at| (format!("--at {at}"), Strike { counts, at, blow: Blow::Kill });
             return Ok(spots.map(strike).collect());
-        }
-        let kinds: usize = FAULTS.iter().map(|faults| faults.errors.len()).sum();
+        };
+        let kinds = FAULTS.iter().flat_map(|Faults { name, counts, errors }| {
+            errors.iter().map(move |error| (format!("{name}:{error:?}"), *counts, *error))
+        });
+        let kinds: Vec<_> =
+            kinds.filter(|(kind, ..)| wanted.as_ref().is_none_or(|wanted| wanted == kind)).collect();
+        ensure!(!kinds.is_empty(), "no calls fail like that");
         let mut strikes = Vec::new();
-        for Faults { name, counts, errors } in FAULTS {
-            let calls = stage.rehearse(counts)?.len();
-            for error in errors {
-                tally.calls += calls;
-                let strike = |at| {
-                    let blow = Blow::Fail(*error);
-                    (format!("--faults {name} {error:?} {at}"), Strike { counts, at, blow })
-                };
-                strikes.extend(self.spots.of(calls, scenarios * kinds).into_iter().map(strike));
-            }
+        for (kind, counts, error) in &kinds {
+            let calls = stage.rehearse(*counts)?.len();
+            tally.calls += calls;
+            let strike = |at| {
+                let strike = Strike { counts: *counts, at, blow: Blow::Fail(*error) };
+                (format!("--fault {kind} --at {at}"), strike)
+            };
+            strikes.extend(self.spots.of(calls, scenarios * kinds.len()).into_iter().map(strike));
         }
         Ok(strikes)
     }
@@ -221,7 +288,7 @@ fn stage<'a>(folder: &Path, program: &Path, scenario: &'a Scenario, worker: usiz
 }
 
 impl Tally {
-    fn add(&mut self, label: &str, verdict: &Verdict) {
+    fn add(&mut self, program: &Path, label: &str, verdict: &Verdict) {
         // The command made fewer calls than in the rehearsal: nothing was done to it.
         if verdict.struck.is_some() {
             self.struck += 1;
@@ -235,7 +302,9 @@ impl Tally {
             Some(call) => format!("before {} {}", call.name, call.on.display()),
             None => "unharmed".to_owned(),
         };
-        println!("--scenario {} {label}: {call} -> {}", self.scenario, verdict.state);
+        println!("{} {label}: {call} -> {}", self.scenario, verdict.state);
+        let program = program.display();
+        println!("    again: cargo xtask crash --binary {program} --scenario {} {label}", self.scenario);
         verdict.broken.iter().for_each(|violation| println!("    {violation}"));
     }
 }
@@ -257,5 +326,15 @@ mod tests {
         assert_eq!(Spots::Sample(100).of(4, 2), [1, 2, 3, 4]);
         assert_eq!(Spots::Sample(100).of(0, 2), Vec::<usize>::new());
         assert_eq!(Spots::One(7).of(3, 6), [7]);
+    }
+
+    #[test]
+    fn a_draw_is_spread_repeats_itself_and_changes_with_the_word() {
+        let of = |word: &str| Spots::Drawn(40, word.to_owned()).of(1000, 4);
+        assert_eq!(of("a"), of("a"));
+        assert_ne!(of("a"), of("b"));
+        assert!(of("a").iter().enumerate().all(|(nth, at)| (nth * 100 + 1..=nth * 100 + 100).contains(at)));
+        assert_eq!(Spots::Drawn(100, String::new()).of(3, 2), [1, 2, 3]);
+        assert_eq!(Spots::Drawn(100, String::new()).of(0, 2), Vec::<usize>::new());
     }
 }

@@ -19,14 +19,22 @@ struct Server {
 const SERVERS: &[Server] = &[
     Server { name: "git-daemon", present: has_git_daemon, packages: &["git"] },
     Server { name: "lighttpd", present: has_lighttpd, packages: &["lighttpd", "lighttpd-mod-openssl"] },
+    Server {
+        name: "postfix",
+        present: has_postfix,
+        packages: &["postfix", "sasl2-bin", "libsasl2-modules", "libsasl2-modules-db"],
+    },
     Server { name: "sshd", present: has_sshd, packages: &["openssh-server", "openssh-client"] },
 ];
 
 /// Other package managers, and what brings all the servers there.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("dnf", "dnf install lighttpd openssh-server openssh-clients git-daemon"),
-    ("pacman", "pacman -S --needed lighttpd openssh git"),
-    ("apk", "apk add lighttpd lighttpd-mod_auth openssh git-daemon"),
+    (
+        "dnf",
+        "dnf install lighttpd openssh-server openssh-clients git-daemon postfix cyrus-sasl cyrus-sasl-plain",
+    ),
+    ("pacman", "pacman -S --needed lighttpd openssh git postfix cyrus-sasl"),
+    ("apk", "apk add lighttpd lighttpd-mod_auth openssh git-daemon postfix cyrus-sasl cyrus-sasl-login"),
     ("brew", "brew install lighttpd openssh git"),
 ];
 
@@ -37,6 +45,12 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// The answer no.
 const NO_SERVICES: &str = "#!/bin/sh\n# `cargo xtask test` of EEveon is installing packages.\nexit 101\n";
+
+/// What packages ask while they are installed, answered in advance: postfix is to set up no mail
+/// server for this machine.
+///
+/// Source: <https://manpages.debian.org/debconf-set-selections>
+const ANSWERS: &str = "postfix postfix/main_mailer_type select No configuration\n";
 
 /// Sees to it that the servers are there. Returns the names of those that are not.
 ///
@@ -103,8 +117,10 @@ fn install(workspace: &Workspace, servers: &[&Server]) -> Result<()> {
         command.env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
-    let mut words = vec!["install", "-y", "--no-install-recommends"];
+    // Nothing is removed: postfix would take the place of the mail server a machine may have.
+    let mut words = vec!["install", "-y", "--no-install-recommends", "--no-remove"];
     words.extend(packages(servers));
+    answer_in_advance(workspace)?;
     // Tests start their own instances; the packages' services stay off. A file of ours that is there
     // already was left by a run that was killed here.
     let ours = fs::read_to_string(POLICY).map_or(true, |policy| policy == NO_SERVICES);
@@ -123,6 +139,15 @@ fn install(workspace: &Workspace, servers: &[&Server]) -> Result<()> {
     installed
 }
 
+fn answer_in_advance(workspace: &Workspace) -> Result<()> {
+    let answers = std::env::temp_dir().join(format!("eeveon-xtask-{}.debconf", std::process::id()));
+    fs::write(&answers, ANSWERS).with_context(|| format!("cannot write {}", answers.display()))?;
+    let told = run::output(workspace.command("debconf-set-selections").arg(&answers));
+    // A leftover in the folder for leftovers harms nobody.
+    let _gone = fs::remove_file(&answers);
+    told.map(|_| ())
+}
+
 fn has_git_daemon(workspace: &Workspace) -> bool {
     let exec = run::output(workspace.command("git").arg("--exec-path")).unwrap_or_default();
     ["git-daemon", "git-http-backend"].iter().all(|program| Path::new(exec.trim()).join(program).exists())
@@ -139,6 +164,10 @@ fn has_lighttpd(workspace: &Workspace) -> bool {
     // A leftover in the folder for leftovers harms nobody.
     let _gone = fs::remove_file(&config);
     loads
+}
+
+fn has_postfix(_: &Workspace) -> bool {
+    ["postfix", "saslpasswd2"].iter().all(|program| find(program).is_some())
 }
 
 fn has_sshd(_: &Workspace) -> bool {
@@ -162,7 +191,17 @@ mod tests {
         let all: Vec<&Server> = SERVERS.iter().collect();
         assert_eq!(
             packages(&all),
-            ["git", "lighttpd", "lighttpd-mod-openssl", "openssh-server", "openssh-client"]
+            [
+                "git",
+                "lighttpd",
+                "lighttpd-mod-openssl",
+                "postfix",
+                "sasl2-bin",
+                "libsasl2-modules",
+                "libsasl2-modules-db",
+                "openssh-server",
+                "openssh-client"
+            ]
         );
         assert_eq!(advice(&all).lines().count(), 1);
     }

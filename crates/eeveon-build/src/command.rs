@@ -148,6 +148,10 @@ impl Action for Command {
         self.carry_out(cx, params, params.undo.as_ref(), |log| log.undo()).await.map(drop)
     }
 
+    fn can_be_left_out(&self) -> bool {
+        true
+    }
+
     fn on_failure(&self, params: &CommandParams) -> OnFailure {
         if params.ask { OnFailure::Ask } else { OnFailure::TurnBack }
     }

@@ -6,12 +6,18 @@
 //! it arrived. One that was being sent when its process died may have arrived, so it is sent once
 //! more; when that process dies too, it is given up with that reason, for a person to look at.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use eeveon_core::{Clock, DeploymentId, Entry, Fence, ProjectName, Record, Seq, State, Untrusted};
 use eeveon_notify::{
-    Event, Message, Next, Notifier, NotifyError, Patience, Route, after_failure, coalesce, held_until, tell,
+    Event, Message, Next, Notifier, NotifyError, Patience, Route, Told, after_failure, coalesce, held_until,
+    tell,
 };
 use eeveon_store::{
     Acquired, Lease, Letter, LetterEnd, LetterFilter, LetterState, Liveness, NewLetter, Owner, Position,
@@ -26,6 +32,9 @@ pub const FOLLOWER: &str = "notify";
 
 /// Entries read at once.
 const BATCH: u32 = 500;
+
+/// Messages of one channel that are remembered as told.
+const TOLD: usize = 20;
 
 /// Letters of one channel looked at together.
 const LETTERS: u32 = 200;
@@ -95,12 +104,26 @@ pub struct Courier {
     clock: Arc<dyn Clock>,
     me: Owner,
     patience: Patience,
+    /// What each channel was told last, as long as this process lives.
+    told: Arc<Mutex<ToldBefore>>,
+}
+
+/// The newest events each channel of each project was told of.
+type ToldBefore = BTreeMap<(ProjectName, String), Vec<Event>>;
+
+/// A message on its way.
+struct Parcel {
+    letter: u64,
+    due_at: Timestamp,
+    message: Message,
+    /// The letters that are folded into it.
+    folded: Vec<u64>,
 }
 
 impl Courier {
     /// Makes a courier that works as the process `me`.
     pub fn new(store: Arc<dyn Store>, book: Arc<dyn AddressBook>, clock: Arc<dyn Clock>, me: Owner) -> Self {
-        Self { store, book, clock, me, patience: Patience::default() }
+        Self { store, book, clock, me, patience: Patience::default(), told: Arc::default() }
     }
 
     /// Replaces how patiently a message is tried again.
@@ -372,48 +395,71 @@ impl Courier {
             limit: LETTERS,
             ..LetterFilter::default()
         };
-        let mut told: Vec<Event> = Vec::new();
-        loop {
+        'rounds: loop {
             let letters = self.store.letters(&filter).await?;
             let letters: Vec<Letter> =
                 letters.into_iter().filter(|it| it.state != LetterState::Dead).collect();
             if self.settle_interrupted(&letters, &mut round).await? {
                 continue;
             }
-            let Some((message, folded)) = self.next(&letters, &told).await? else { break };
-            if stop.is_cancelled() || !self.store.renew(lease, LIFETIME).await? {
+            // What waits now is folded once and told to its end: what comes meanwhile is another round.
+            let messages = self.messages(&letters).await?;
+            if messages.is_empty() {
                 break;
             }
-            let Some(letter) = self.store.begin_sending(message.0).await? else { break };
-            let Message { event, .. } = &message.1;
-            let sent = tokio::select! {
-                sent = channel.notifier.notify(&message.1) => Some(sent),
-                () = stop.cancelled() => None,
-            };
-            match sent {
-                Some(Ok(())) => {
-                    // What it stands for first: should we die in between, it is at most sent again.
-                    for id in folded {
-                        self.store.settle(id, LetterEnd::Delivered).await?;
-                    }
-                    self.store.settle(letter.id, LetterEnd::Delivered).await?;
-                    round.arrived = round.arrived.saturating_add(1);
-                    told.push(event.clone());
+            for (at, Parcel { letter, due_at, message, folded }) in messages.iter().enumerate() {
+                let newer: Vec<Event> =
+                    messages.iter().skip(at.saturating_add(1)).map(|it| it.message.event.clone()).collect();
+                if *due_at > self.clock.now() || self.is_held(project, channel, &message.event, &newer) {
+                    // Later ones wait behind it: the order stays.
+                    break 'rounds;
                 }
-                Some(Err(error)) => {
-                    let gone_on = self.failed(project, channel, &letter, &error, &mut round).await?;
-                    if !gone_on {
-                        break;
-                    }
+                if stop.is_cancelled() || !self.store.renew(lease, LIFETIME).await? {
+                    break 'rounds;
                 }
-                // It may have arrived.
-                None => {
-                    self.settle_interrupted(std::slice::from_ref(&letter), &mut round).await?;
-                    break;
+                let Some(letter) = self.store.begin_sending(*letter).await? else { break 'rounds };
+                let sent = tokio::select! {
+                    sent = channel.notifier.notify(message) => sent,
+                    () = stop.cancelled() => Err(NotifyError::Unreachable {
+                        channel: channel.notifier.name().to_owned(),
+                        why: "it had not answered when the time was over".to_owned(),
+                    }),
+                };
+                match sent {
+                    Ok(()) => {
+                        // What it stands for first: should we die in between, it is at most sent again.
+                        for id in folded {
+                            self.store.settle(*id, LetterEnd::Delivered).await?;
+                        }
+                        self.store.settle(letter.id, LetterEnd::Delivered).await?;
+                        round.arrived = round.arrived.saturating_add(1);
+                        self.was_told(project, channel, &message.event);
+                    }
+                    Err(error) => {
+                        if !self.failed(project, channel, &letter, &error, &mut round).await? {
+                            break 'rounds;
+                        }
+                    }
                 }
             }
         }
         Ok(round)
+    }
+
+    /// Tells whether a message is held back because the same failure was told shortly before.
+    fn is_held(&self, project: &ProjectName, channel: &Channel, event: &Event, newer: &[Event]) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = told.get(&(project.clone(), channel.notifier.name().to_owned()));
+        let until = held_until(event, told.map_or(&[], Vec::as_slice), newer);
+        until.is_some_and(|until| until > self.clock.now())
+    }
+
+    fn was_told(&self, project: &ProjectName, channel: &Channel, event: &Event) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = told.entry((project.clone(), channel.notifier.name().to_owned())).or_default();
+        told.push(event.clone());
+        let old = told.len().saturating_sub(TOLD);
+        told.drain(..old);
     }
 
     /// Sees to letters that a process was sending when it died. Returns whether there were any.
@@ -435,14 +481,8 @@ impl Courier {
         Ok(any)
     }
 
-    /// Chooses what is to be told next, if anything is due: a letter, and those that are folded into
-    /// it.
-    async fn next(
-        &self,
-        letters: &[Letter],
-        told: &[Event],
-    ) -> Result<Option<((u64, Message), Vec<u64>)>, StoreError> {
-        let now = self.clock.now();
+    /// Makes messages of the letters that wait, folded as the rules say.
+    async fn messages(&self, letters: &[Letter]) -> Result<Vec<Parcel>, StoreError> {
         let mut waiting: Vec<(&Letter, Event)> = Vec::new();
         for letter in letters.iter().filter(|it| it.state == LetterState::Waiting) {
             match read(letter) {
@@ -456,17 +496,14 @@ impl Courier {
             }
         }
         let events: Vec<Event> = waiting.iter().map(|(_, event)| event.clone()).collect();
-        let Some(first) = coalesce(&events).into_iter().next() else { return Ok(None) };
         let letter = |at: usize| waiting.get(at).map(|(letter, _)| *letter);
-        let Some(chosen) = letter(first.at) else { return Ok(None) };
-        let newer = events.get(first.at.saturating_add(1)..).unwrap_or_default();
-        let held = held_until(&first.event, told, newer).is_some_and(|until| until > now);
-        if chosen.due_at > now || held {
-            // Later ones wait behind it: the order stays.
-            return Ok(None);
-        }
-        let folded = first.folded.iter().filter_map(|at| letter(*at)).map(|it| it.id).collect();
-        Ok(Some(((chosen.id, Message::of(first.event)), folded)))
+        let parcel = |told: Told| {
+            let chosen = letter(told.at)?;
+            let folded = told.folded.iter().filter_map(|at| letter(*at)).map(|it| it.id).collect();
+            let (letter, due_at) = (chosen.id, chosen.due_at);
+            Some(Parcel { letter, due_at, message: Message::of(told.event), folded })
+        };
+        Ok(coalesce(&events).into_iter().filter_map(parcel).collect())
     }
 
     /// Notes that a message did not arrive. Returns whether others may be tried now.
@@ -478,7 +515,9 @@ impl Courier {
         error: &NotifyError,
         round: &mut Round,
     ) -> Result<bool, StoreError> {
-        let mut text = eeveon_core::Failure::of(error, eeveon_core::Stage::Retire).to_string();
+        let failure = eeveon_core::Failure::of(error, eeveon_core::Stage::Retire);
+        let causes = failure.causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
+        let mut text = format!("{}{causes} [{}]", failure.message, failure.code);
         if letter.error.as_ref().is_some_and(|before| before.starts_with(INTERRUPTED)) {
             text = format!("{INTERRUPTED}; then: {text}");
         }

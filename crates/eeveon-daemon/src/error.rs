@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use eeveon_core::{Class, Diagnose, Retry};
+use eeveon_store::StoreError;
 
 use crate::{after::Cycle, window::Shut, words::Refusal};
 
@@ -54,6 +55,15 @@ pub enum DaemonError {
         /// The newest format this version knows.
         known: u32,
     },
+    /// The daemon was asked, and is no more.
+    #[error("the daemon has ended")]
+    Gone,
+    /// Nothing is done that could not be saved first.
+    #[error("what the daemon was about to do could not be saved: {why}")]
+    Store {
+        /// Why not.
+        why: String,
+    },
     /// What was stored makes no sense.
     #[error("the {what} cannot be read: {why}")]
     Damaged {
@@ -62,6 +72,18 @@ pub enum DaemonError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl From<StoreError> for DaemonError {
+    fn from(error: StoreError) -> Self {
+        let mut why = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            why = format!("{why}: {cause}");
+            source = cause.source();
+        }
+        Self::Store { why }
+    }
 }
 
 impl Diagnose for DaemonError {
@@ -76,6 +98,8 @@ impl Diagnose for DaemonError {
             Self::Refused(_) => "daemon/refused",
             Self::Newer { .. } => "daemon/newer-format",
             Self::Damaged { .. } => "daemon/damaged-state",
+            Self::Gone => "daemon/ended",
+            Self::Store { .. } => "daemon/store",
         }
     }
 
@@ -92,6 +116,8 @@ impl Diagnose for DaemonError {
             Self::Shut(_) => "lift the freeze or change the windows",
             Self::Refused(refusal) => refusal.hint(),
             Self::Newer { .. } => "use the version of EEveon that wrote it, or a newer one",
+            Self::Gone => "start it again: `ee-deploy serve`",
+            Self::Store { .. } => "free space or repair the disk under the home folder, then start it again",
             Self::Damaged { .. } => "restore it from a backup, or start with an empty queue and ask again",
         }))
     }
@@ -107,7 +133,8 @@ impl Diagnose for DaemonError {
     fn class(&self) -> Class {
         match self {
             Self::Shut(_) | Self::Refused(_) => Class::Refused,
-            Self::Newer { .. } | Self::Damaged { .. } => Class::Fault,
+            Self::Newer { .. } | Self::Damaged { .. } | Self::Store { .. } => Class::Fault,
+            Self::Gone => Class::Unreachable,
             _ => Class::Config,
         }
     }

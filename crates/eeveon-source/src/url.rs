@@ -81,6 +81,14 @@ impl RepoUrl {
         self.0.plain() == other.0.plain()
     }
 
+    /// Returns the host that has the repository; `None` for one on this machine.
+    pub fn host(&self) -> Option<&str> {
+        match &self.0 {
+            Place::Http { host, .. } | Place::Ssh { host, .. } | Place::Daemon { host, .. } => Some(host),
+            Place::Local { .. } => None,
+        }
+    }
+
     /// Returns the folder, for a repository on this machine.
     pub fn local_path(&self) -> Option<&Path> {
         match &self.0 {

@@ -76,6 +76,16 @@ pub enum StoreError {
         #[source]
         source: IllegalRecord,
     },
+    /// Something was to be kept that is larger than is allowed.
+    #[error("{what} has {bytes} bytes, and at most {most} are kept")]
+    TooLarge {
+        /// What.
+        what: String,
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        most: usize,
+    },
     /// Something happened that never should.
     #[error("the store failed")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
@@ -92,6 +102,7 @@ impl Diagnose for StoreError {
             Self::Full { .. } => "store/full",
             Self::Io { .. } => "store/io",
             Self::Illegal { .. } => "store/illegal",
+            Self::TooLarge { .. } => "store/too-large",
             Self::Internal(_) => "store/internal",
         }
     }
@@ -113,7 +124,7 @@ impl Diagnose for StoreError {
             Self::Io { .. } => {
                 "check that the file and its folder are yours and writable, and that the disk is sound".into()
             }
-            Self::Illegal { .. } | Self::Internal(_) => {
+            Self::Illegal { .. } | Self::TooLarge { .. } | Self::Internal(_) => {
                 "this is a fault in ee-deploy: please report it with the output of `ee-deploy check`".into()
             }
         })

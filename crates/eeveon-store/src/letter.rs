@@ -163,6 +163,8 @@ impl Letter {
         if dead {
             self.state = LetterState::Waiting;
             self.attempts = 0;
+            // Its time begins anew.
+            self.created_at = now;
             self.due_at = now;
             self.error = None;
         }

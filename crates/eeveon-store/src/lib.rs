@@ -1,11 +1,12 @@
 //! What EEveon remembers: journals, releases, leases, quarantine, requests to stop, and what those
-//! who follow the journals have still to tell.
+//! who follow the journals have still to tell, deliveries of webhooks, small states.
 //!
 //! [`Store`] is the trait; [`SqliteStore`] is the default; [`MemoryStore`] serves embedders and
 //! tests. The trait asks for nothing only SQLite has: compare-and-set appends, leases with fencing
 //! numbers, counters. `eeveon_testkit::store` is the contract every implementation passes.
 
 mod error;
+mod inbox;
 mod journal;
 mod lease;
 mod letter;
@@ -23,6 +24,7 @@ use eeveon_core::{Actor, CommitId, DeploymentId, Durability, Entry, Fence, Proje
 use jiff::Timestamp;
 
 pub use error::StoreError;
+pub use inbox::{DELIVERIES_KEPT, DELIVERY_BYTES, Delivery, STATE_BYTES, STATE_KEY_BYTES};
 pub use journal::FencedJournal;
 pub use letter::{DEAD_LETTERS_KEPT, LETTERS_KEPT, Letter, LetterEnd, LetterFilter, LetterState, NewLetter};
 pub use memory::MemoryStore;
@@ -132,8 +134,53 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn set_automatic(&self, project: &ProjectName, off: Option<AutomaticOff>)
     -> Result<(), StoreError>;
 
-    /// Removes what is kept of a project besides its history: letters, quarantine, and whether automatic
-    /// deploys are off. Deployments, releases and the numbers given out stay.
+    /// Returns what was saved under a key.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when it is damaged: it is never taken for absent.
+    async fn state(&self, key: &str) -> Result<Option<String>, StoreError>;
+
+    /// Saves values under their keys, all of them or none; `None` removes what is there.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge` for a key of more than [`STATE_KEY_BYTES`] bytes or a value of more than
+    /// [`STATE_BYTES`].
+    async fn save_states(
+        &self,
+        states: &[(String, Option<String>)],
+        durability: Durability,
+    ) -> Result<(), StoreError>;
+
+    /// Takes in a delivery, and saves `states` as [`Store::save_states`] does, together: not even a power
+    /// cut undoes that. Of many who ask one is told true. Returns false, and changes nothing, when the
+    /// project has one of that provider and id already. Of a project's deliveries [`DELIVERIES_KEPT`] are
+    /// kept: one that came before those is taken for new, and so are all after
+    /// [`Store::forget_project`].
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge` when a state is, or when the delivery has more than [`DELIVERY_BYTES`] bytes.
+    async fn take_delivery(
+        &self,
+        delivery: &Delivery,
+        states: &[(String, Option<String>)],
+    ) -> Result<bool, StoreError>;
+
+    /// Lists the deliveries of `project`, the last to be taken in first; at most `limit`.
+    async fn deliveries(&self, project: &ProjectName, limit: u32) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Returns one delivery.
+    async fn delivery(
+        &self,
+        project: &ProjectName,
+        provider: &str,
+        id: &str,
+    ) -> Result<Option<Delivery>, StoreError>;
+
+    /// Removes what is kept of a project besides its history: letters, deliveries, quarantine, and whether
+    /// automatic deploys are off. Deployments, releases and the numbers given out stay.
     async fn forget_project(&self, project: &ProjectName) -> Result<(), StoreError>;
 
     /// Returns one deployment, summed up.

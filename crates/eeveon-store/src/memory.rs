@@ -1,5 +1,6 @@
 //! A store that forgets everything when it is dropped: for embedders and tests.
 
+mod inbox;
 mod outbox;
 
 use std::{
@@ -13,11 +14,11 @@ use eeveon_core::{Actor, CommitId, DeploymentId, Durability, Entry, Fence, Proje
 use jiff::Timestamp;
 
 use crate::{
-    Acquired, AutomaticOff, CancelRequest, Deployment, DeploymentFilter, Followed, Holder, KnownRelease,
-    Lease, Letter, LetterEnd, LetterFilter, LetterState, NewLetter, Owner, Position, Quarantined, Store,
-    StoreError, SystemTicks, Ticks,
+    Acquired, AutomaticOff, CancelRequest, Delivery, Deployment, DeploymentFilter, Followed, Holder,
+    KnownRelease, Lease, Letter, LetterEnd, LetterFilter, LetterState, NewLetter, Owner, Position,
+    Quarantined, Store, StoreError, SystemTicks, Ticks,
     lease::{self, Newest},
-    memory::outbox::Outbox,
+    memory::{inbox::Inbox, outbox::Outbox},
     project::{self, Summary},
 };
 
@@ -41,6 +42,7 @@ struct Tables {
     /// Which entry is at each position, from the first one on.
     order: Vec<(DeploymentId, Seq)>,
     outbox: Outbox,
+    inbox: Inbox,
     automatic_off: BTreeMap<ProjectName, AutomaticOff>,
 }
 
@@ -202,11 +204,45 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn state(&self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().inbox.state(key))
+    }
+
+    async fn save_states(
+        &self,
+        states: &[(String, Option<String>)],
+        _durability: Durability,
+    ) -> Result<(), StoreError> {
+        self.tables().inbox.save(states)
+    }
+
+    async fn take_delivery(
+        &self,
+        delivery: &Delivery,
+        states: &[(String, Option<String>)],
+    ) -> Result<bool, StoreError> {
+        self.tables().inbox.take(delivery, states)
+    }
+
+    async fn deliveries(&self, project: &ProjectName, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        Ok(self.tables().inbox.newest(project, limit))
+    }
+
+    async fn delivery(
+        &self,
+        project: &ProjectName,
+        provider: &str,
+        id: &str,
+    ) -> Result<Option<Delivery>, StoreError> {
+        Ok(self.tables().inbox.delivery(project, provider, id))
+    }
+
     async fn forget_project(&self, project: &ProjectName) -> Result<(), StoreError> {
         let mut tables = self.tables();
         tables.outbox.remove_all(|letter| letter.project == *project);
         tables.quarantine.retain(|(of, _), _| of != project);
         tables.automatic_off.remove(project);
+        tables.inbox.forget_project(project);
         Ok(())
     }
 

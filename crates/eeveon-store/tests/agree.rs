@@ -8,12 +8,12 @@ use eeveon_core::{
     Request,
 };
 use eeveon_store::{
-    Acquired, AutomaticOff, DeploymentFilter, Holder, Lease, LetterEnd, LetterFilter, LetterState,
+    Acquired, AutomaticOff, Delivery, DeploymentFilter, Holder, Lease, LetterEnd, LetterFilter, LetterState,
     MemoryStore, NewLetter, Owner, Position, Quarantined, SqliteStore, Store, StoreError,
 };
 use eeveon_testkit::store::{
-    FOLLOWER, ManualTicks, commit, contents, entry, failure, followed, moment, new_letter, opened, owner,
-    project, request, ship,
+    FOLLOWER, ManualTicks, STATES, commit, contents, delivery, entry, failure, followed, moment, new_letter,
+    opened, owner, project, request, ship,
 };
 use proptest::prelude::*;
 
@@ -44,6 +44,9 @@ enum Ask {
     PurgeDead { before: u64 },
     SetAutomatic { project: bool, off: Option<u64> },
     ForgetProject { project: bool },
+    SaveStates { states: Vec<(String, Option<String>)>, power: bool },
+    TakeDelivery { delivery: Delivery, states: Vec<(String, Option<String>)> },
+    Deliveries { project: bool, limit: u32 },
 }
 
 fn shop_or_blog(shop: bool) -> &'static str {
@@ -119,7 +122,24 @@ fn letter_filters() -> impl Strategy<Value = LetterFilter> {
         })
 }
 
-/// What is asked about followers, letters and switches.
+fn states() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
+    let keys = prop::sample::select(STATES.map(str::to_owned).to_vec());
+    prop::collection::vec((keys, any::<Option<String>>()), 0..4)
+}
+
+fn deliveries() -> impl Strategy<Value = Delivery> {
+    (any::<bool>(), any::<bool>(), 0..4_u8, 0..9_u64, any::<bool>(), any::<Option<String>>()).prop_map(
+        |(name, provider, id, at, accepted, ask)| Delivery {
+            provider: shop_or_blog(provider).into(),
+            received_at: moment(at),
+            accepted,
+            ask,
+            ..delivery(shop_or_blog(name), &id.to_string())
+        },
+    )
+}
+
+/// What is asked about followers, letters, switches, states and deliveries.
 fn outbox_asks() -> impl Strategy<Value = Ask> {
     let (yes_or_no, letter) = (any::<bool>, || 0..9_u64);
     let ends = prop_oneof![
@@ -140,6 +160,9 @@ fn outbox_asks() -> impl Strategy<Value = Ask> {
         1 => (yes_or_no(), prop::option::of(0..9_u64))
             .prop_map(|(project, off)| Ask::SetAutomatic { project, off }),
         1 => yes_or_no().prop_map(|project| Ask::ForgetProject { project }),
+        2 => (states(), yes_or_no()).prop_map(|(states, power)| Ask::SaveStates { states, power }),
+        4 => (deliveries(), states()).prop_map(|(delivery, states)| Ask::TakeDelivery { delivery, states }),
+        1 => (yes_or_no(), 0..4_u32).prop_map(|(project, limit)| Ask::Deliveries { project, limit }),
     ]
 }
 
@@ -253,6 +276,16 @@ async fn run_outbox(store: &dyn Store, ask: &Ask) -> String {
             answer(store.set_automatic(&named(project), off).await)
         }
         Ask::ForgetProject { project } => answer(store.forget_project(&named(project)).await),
+        Ask::SaveStates { states, power } => {
+            let durability = if *power { Durability::Power } else { Durability::Process };
+            answer(store.save_states(states, durability).await)
+        }
+        Ask::TakeDelivery { delivery, states } => {
+            let Delivery { project, provider, id, .. } = delivery;
+            let taken = answer(store.take_delivery(delivery, states).await);
+            taken + &answer(store.delivery(project, provider, id).await)
+        }
+        Ask::Deliveries { project, limit } => answer(store.deliveries(&named(project), *limit).await),
         other => unreachable!("{other:?} is not about the outbox"),
     }
 }

@@ -9,11 +9,11 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 use eeveon_core::{DeploymentId, Durability, Entry, Fence, ReleaseNumber, Seq};
 use eeveon_store::{
-    Acquired, AutomaticOff, CancelRequest, Deployment, DeploymentFilter, Holder, KnownRelease, Letter, Owner,
-    Position, Quarantined, SCHEMA_VERSION, SqliteStore, Store,
+    Acquired, AutomaticOff, CancelRequest, Delivery, Deployment, DeploymentFilter, Holder, KnownRelease,
+    Letter, Owner, Position, Quarantined, SCHEMA_VERSION, SqliteStore, Store,
 };
 use eeveon_testkit::store::{
-    FOLLOWER, ManualTicks, all_letters, entry, fill, followed, owner, project, succeeded,
+    FOLLOWER, ManualTicks, STATES, all_letters, delivery, entry, fill, followed, owner, project, succeeded,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,8 @@ struct Found {
     lease: Lease,
     #[serde(default)]
     outbox: Option<Outbox>,
+    #[serde(default)]
+    inbox: Option<Inbox>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +82,13 @@ struct Outbox {
     letters: Vec<Letter>,
 }
 
+/// Came with schema 2, too.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Inbox {
+    deliveries: Vec<Delivery>,
+    states: BTreeMap<String, Option<String>>,
+}
+
 /// Reads everything there is in a database that had this schema.
 async fn read(store: &SqliteStore, schema: i64) -> Found {
     let mut deployments = Vec::new();
@@ -88,19 +97,24 @@ async fn read(store: &SqliteStore, schema: i64) -> Found {
         let journal = store.read(summary.id, Seq(0)).await.unwrap();
         deployments.push(Journal { summary, journal, cancel });
     }
-    let mut projects = BTreeMap::new();
+    let (mut projects, mut deliveries, mut states) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
     for name in ["shop", "blog"] {
         let project = project(name);
         let releases = store.releases(&project).await.unwrap();
         let quarantined = store.quarantined(&project).await.unwrap();
         let automatic = store.automatic(&project).await.unwrap();
+        deliveries.extend(store.deliveries(&project, u32::MAX).await.unwrap());
         projects.insert(name.to_owned(), Project { releases, quarantined, automatic });
     }
     let Holder { owner, fence, since, remaining_ms } = store.holder("project/blog").await.unwrap().unwrap();
     let cursor = store.cursor(FOLLOWER).await.unwrap();
     let letters = store.letters(&all_letters()).await.unwrap();
     let outbox = (schema > 1).then_some(Outbox { cursor, letters });
-    Found { deployments, projects, lease: Lease { owner, fence, since, remaining_ms }, outbox }
+    for key in STATES {
+        states.insert(key.to_owned(), store.state(key).await.unwrap());
+    }
+    let inbox = (schema > 1).then_some(Inbox { deliveries, states });
+    Found { deployments, projects, lease: Lease { owner, fence, since, remaining_ms }, outbox, inbox }
 }
 
 /// Every entry has its place in the order, of old databases that of their times.
@@ -147,6 +161,9 @@ async fn every_schema_is_read() {
         assert_eq!(found, expected, "schema {schema}");
 
         check_order(&store, &found).await;
+        // What was delivered before is not taken in again, and something new is.
+        assert_eq!(store.take_delivery(&delivery("shop", "7"), &[]).await.unwrap(), schema == 1);
+        assert!(store.take_delivery(&delivery("shop", "8"), &[]).await.unwrap());
         // Counting goes on, and leases are granted above the one that was.
         assert_eq!(store.reserve_deployment().await.unwrap().0, 5);
         assert_eq!(store.reserve_release(&project("shop"), ReleaseNumber(0)).await.unwrap().0, 4);

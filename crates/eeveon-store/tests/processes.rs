@@ -1,8 +1,9 @@
 //! Several processes on one database, some of them killed in the middle of it: nothing that was
 //! acknowledged is lost, nothing is given out twice, and every entry is told of.
 //!
-//! This program is its own other processes: called with `work`, `tell` or `send` and a path, it writes,
-//! follows or sends until it is killed or told to stop, and says on its output what was acknowledged.
+//! This program is its own other processes: called with `work`, `tell`, `send` or `take` and a path, it
+//! writes, follows, sends or takes in deliveries until it is killed or told to stop, and says on its output
+//! what was acknowledged.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "read by the test runner, and by the test")]
 
@@ -20,11 +21,14 @@ use std::{
 use eeveon_core::{DeploymentId, Durability, Record, ReleaseNumber, Seq};
 use eeveon_store::{LetterFilter, LetterState, Position, SqliteStore, Store};
 use eeveon_testkit::store::{
-    FOLLOWER, all_letters, entry, followed, new_letter, opened, project, request, ship,
+    FOLLOWER, all_letters, delivery, entry, followed, new_letter, opened, project, request, ship,
 };
 
 /// How many acknowledgements to wait for before one process is killed, and how many after.
 const ENOUGH: usize = 60;
+
+/// How many deliveries come to several processes at once.
+const DELIVERIES: u64 = 200;
 
 /// How many deployments a process writes at most, so that there is a letter for every entry of several.
 const MOST: usize = 800;
@@ -36,12 +40,15 @@ fn main() {
         [verb, path] if verb == "work" => runtime.block_on(work(Path::new(path))),
         [verb, path] if verb == "tell" => runtime.block_on(tell(Path::new(path))),
         [verb, path] if verb == "send" => runtime.block_on(send(Path::new(path))),
+        [verb, path] if verb == "take" => runtime.block_on(take(Path::new(path))),
         // Whatever else the test runner was called with is for tests of another kind.
         _ => {
             runtime.block_on(nothing_is_lost_and_nothing_given_out_twice());
             println!("test nothing_is_lost_and_nothing_given_out_twice ... ok");
             runtime.block_on(every_entry_is_told_of_and_every_letter_sent_once());
             println!("test every_entry_is_told_of_and_every_letter_sent_once ... ok");
+            runtime.block_on(every_delivery_is_taken_in_once());
+            println!("test every_delivery_is_taken_in_once ... ok");
         }
     }
 }
@@ -114,6 +121,18 @@ async fn send(path: &Path) {
                 println!("{} 0 0", letter.id);
             }
         }
+    }
+}
+
+/// Takes in the same deliveries as others do, and says of each whether it was told to be the first.
+async fn take(path: &Path) {
+    let store = SqliteStore::open(path).await.unwrap();
+    let own = std::process::id().to_string();
+    for n in 1..=DELIVERIES {
+        let delivery = delivery("shop", &n.to_string());
+        let state = [(format!("taken/{n}"), Some(own.clone()))];
+        let first = store.take_delivery(&delivery, &state).await.unwrap();
+        println!("{n} {} 0", u8::from(first));
     }
 }
 
@@ -232,5 +251,36 @@ async fn every_entry_is_told_of_and_every_letter_sent_once() {
     // The one that was killed may not have come to say which it got last.
     assert!(by_nobody <= 1, "{by_nobody}");
     assert_eq!(sent.len() + by_nobody, all.len(), "none by two");
+    assert_eq!(store.verify().await.unwrap(), [""; 0]);
+}
+
+async fn every_delivery_is_taken_in_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("eeveon.db");
+    let mut takers: Vec<_> = (0..3).map(|_| Worker::start("take", &path)).collect();
+    takers.iter_mut().for_each(|taker| taker.read(5));
+    takers[0].kill();
+    takers[1..].iter_mut().for_each(Worker::stop);
+
+    let store = SqliteStore::open(&path).await.unwrap();
+    let mut first = BTreeMap::new();
+    for taker in &takers {
+        for (n, ..) in taker.acknowledged.iter().filter(|(_, won, _)| *won == Seq(1)) {
+            assert_eq!(first.insert(n.0, taker.child.id()), None, "{n} was taken in twice");
+        }
+    }
+    let mut by_nobody = 0;
+    for n in 1..=DELIVERIES {
+        let taken_by = store.state(&format!("taken/{n}")).await.unwrap().unwrap();
+        // The one that was killed may not have come to say which it got last.
+        let first = first.get(&n).copied().unwrap_or_else(|| {
+            by_nobody += 1;
+            takers[0].child.id()
+        });
+        assert_eq!(taken_by, first.to_string(), "the state of {n} is not from whoever took it in");
+    }
+    assert!(by_nobody <= 1, "{by_nobody}");
+    let kept = store.deliveries(&project("shop"), u32::MAX).await.unwrap();
+    assert_eq!(kept.len(), usize::try_from(DELIVERIES).unwrap());
     assert_eq!(store.verify().await.unwrap(), [""; 0]);
 }

@@ -14,7 +14,9 @@ use eeveon_store::{
     Acquired, DeploymentFilter, FencedJournal, Lease, Owner, Position, SCHEMA_VERSION, SqliteStore, Store,
     StoreError,
 };
-use eeveon_testkit::store::{Contents, contents, entry, fill, opened, project, request, ship, succeeded};
+use eeveon_testkit::store::{
+    Contents, STATES, contents, delivery, entry, fill, opened, project, request, ship, succeeded,
+};
 
 mod common;
 
@@ -264,6 +266,46 @@ async fn damage_is_told_line_by_line() {
             &format!("row shop/{:040x} of quarantine is damaged: its checksum is wrong", 2),
         ]
     );
+}
+
+/// A damaged state is not an absent one, and a delivery that was damaged is not taken for new.
+#[tokio::test]
+async fn damage_makes_nobody_forget() {
+    let (Place { folder: _folder, path }, expected) = filled().await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    raw(&path)
+        .execute_batch(
+            "UPDATE states SET doc = '\"other\"' WHERE key = 'schedule';
+             UPDATE deliveries SET doc = 'no JSON' WHERE project = 'shop' AND id = '7';",
+        )
+        .unwrap();
+    let [poll, schedule, _] = STATES;
+    let again = delivery("shop", "7");
+    let states = [(poll.to_owned(), None)];
+    for error in [
+        store.state(schedule).await.unwrap_err(),
+        store.take_delivery(&again, &states).await.unwrap_err(),
+        store.delivery(&again.project, &again.provider, &again.id).await.unwrap_err(),
+        store.deliveries(&again.project, 9).await.unwrap_err(),
+    ] {
+        assert_eq!(error.code(), "store/corrupt", "{error}");
+    }
+    assert_eq!(store.state(poll).await.unwrap(), expected.states[0]);
+    assert_eq!(
+        store.verify().await.unwrap(),
+        [
+            "row schedule of states is damaged: its checksum is wrong",
+            "row shop/1/github/7 of deliveries is damaged: its checksum is wrong",
+        ]
+    );
+    // The rest is as usable as before.
+    assert!(store.take_delivery(&delivery("shop", "8"), &states).await.unwrap());
+    assert_eq!(store.state(poll).await.unwrap(), None);
+    store.save_states(&[(schedule.to_owned(), Some("new".to_owned()))], Durability::Power).await.unwrap();
+    assert_eq!(store.state(schedule).await.unwrap().as_deref(), Some("new"));
+    store.forget_project(&again.project).await.unwrap();
+    assert!(store.take_delivery(&again, &[]).await.unwrap());
+    assert_eq!(store.verify().await.unwrap(), [""; 0]);
 }
 
 /// What cannot be followed is told in its place, and is in nobody's way.

@@ -4,7 +4,9 @@
 //! function of its own, to be run alone while looking for a fault.
 #![expect(clippy::unwrap_used, reason = "a contract is broken by panicking")]
 
+mod failing;
 mod followers;
+mod inbox;
 mod journals;
 mod leases;
 mod letters;
@@ -19,11 +21,11 @@ use std::{
 use async_trait::async_trait;
 use eeveon_core::{DeploymentId, Entry, ProjectName, Seq};
 use eeveon_store::{
-    AutomaticOff, CancelRequest, Deployment, DeploymentFilter, KnownRelease, Letter, LetterFilter, Position,
-    Quarantined, Store, StoreError, Tick, Ticks,
+    AutomaticOff, CancelRequest, Delivery, Deployment, DeploymentFilter, KnownRelease, Letter, LetterFilter,
+    Position, Quarantined, Store, StoreError, Tick, Ticks,
 };
 
-pub use self::{followers::*, journals::*, leases::*, letters::*, lists::*, words::*};
+pub use self::{failing::*, followers::*, inbox::*, journals::*, leases::*, letters::*, lists::*, words::*};
 
 /// A store under test, empty at first.
 #[async_trait]
@@ -76,6 +78,10 @@ pub async fn run_all<S: Subject>(make: impl AsyncFn() -> S) {
     too_many_letters_crowd_out_the_oldest(&make().await).await;
     dead_letters_are_purged_and_limited(&make().await).await;
     automatic_deploys_are_off_until_switched_on(&make().await).await;
+    states_are_saved_together(&make().await).await;
+    a_delivery_is_taken_in_once(&make().await).await;
+    of_many_who_take_a_delivery_one_is_told_so(&make().await).await;
+    the_newest_deliveries_are_kept(&make().await).await;
     a_forgotten_project_keeps_its_history(&make().await).await;
     everything_is_there_after_reopening(&make().await).await;
     care_changes_nothing(&make().await).await;
@@ -123,10 +129,17 @@ pub struct Contents {
     pub cursor: Option<Position>,
     /// Its letters.
     pub letters: Vec<Letter>,
+    /// The deliveries for each project.
+    pub deliveries: Vec<Vec<Delivery>>,
+    /// What is saved under [`STATES`].
+    pub states: Vec<Option<String>>,
 }
 
 /// The follower whose letters are part of [`Contents`].
 pub const FOLLOWER: &str = "notify";
+
+/// The keys whose states are part of [`Contents`].
+pub const STATES: [&str; 3] = ["poll/shop", "schedule", "none"];
 
 /// Reads everything a store shows about `projects`.
 ///
@@ -143,6 +156,8 @@ pub async fn contents(store: &dyn Store, projects: &[ProjectName]) -> Result<Con
         followed: followed(store, Position(0), u32::MAX).await?,
         cursor: store.cursor(FOLLOWER).await?,
         letters: store.letters(&mine).await?,
+        deliveries: Vec::new(),
+        states: Vec::new(),
     };
     for deployment in store.deployments(&DeploymentFilter::default()).await? {
         let journal = store.read(deployment.id, Seq(0)).await?;
@@ -153,6 +168,10 @@ pub async fn contents(store: &dyn Store, projects: &[ProjectName]) -> Result<Con
         contents.releases.push(store.releases(project).await?);
         contents.quarantined.push(store.quarantined(project).await?);
         contents.automatic.push(store.automatic(project).await?);
+        contents.deliveries.push(store.deliveries(project, u32::MAX).await?);
+    }
+    for key in STATES {
+        contents.states.push(store.state(key).await?);
     }
     Ok(contents)
 }

@@ -1,6 +1,7 @@
 //! `deploy`: the newest commit, or a given one, goes live.
 
 use clap::Args;
+use eeveon_core::Trigger;
 
 use crate::{
     App, CliError, Exit,
@@ -57,6 +58,8 @@ impl Deploy {
             again: self.again,
             irreversible: self.irreversible,
             wait: if self.no_wait { Wait::No } else { Wait::DEFAULT },
+            actor: app.actor(),
+            trigger: Trigger::Manual,
         };
         let ending = deploying::deploy(app, &site, &wish).await?;
         let unchanged = matches!(ending, Ending::Unchanged(_));

@@ -40,6 +40,8 @@ struct Row {
     usable: bool,
     quarantined: bool,
     pinned: bool,
+    /// Whether going back past it asks a person.
+    irreversible: bool,
     size_bytes: u64,
     created_at: Option<Timestamp>,
 }
@@ -79,6 +81,7 @@ impl Releases {
                     live: live == Some(present.release),
                     usable: present.usable,
                     pinned: known.is_some_and(|it| it.pinned),
+                    irreversible: known.is_some_and(|it| it.irreversible),
                     size_bytes: present.bytes,
                     created_at: known.map(|it| it.created_at),
                 }
@@ -101,6 +104,7 @@ impl Releases {
                 (!row.usable, Line::default().bad("failed ")),
                 (row.quarantined, Line::default().warn("quarantined ")),
                 (row.pinned, Line::new("pinned ")),
+                (row.irreversible, Line::new("irreversible ")),
             ] {
                 state = if is { state.append(&piece) } else { state };
             }

@@ -4,8 +4,8 @@ use std::io::IsTerminal as _;
 
 use clap::Args;
 use eeveon_core::{Feed, Outcome, ReleaseNumber, Seq, State, Untrusted};
-use eeveon_rollback::{self as rollback, Candidates, KnownRelease, RollbackError};
-use eeveon_store::{Deployment, ReleaseStatus};
+use eeveon_rollback::{self as rollback, RollbackError};
+use eeveon_store::Deployment;
 
 use crate::{
     App, CliError, Exit,
@@ -55,11 +55,15 @@ impl Rollback {
         if let Some(waiting) = self.waiting(app, &site).await? {
             return self.answer(app, &site, waiting).await;
         }
+        deploying::refuse_if_waiting(app, &site).await?;
         // Chosen once to ask, and again under the lease: the world may have changed in between.
         let situation = situation::survey(app, &site).await?;
-        let number = choose(&situation, self.to.as_deref())?;
-        let crossed =
-            rollback::crossed(&known(&situation), situation.live.as_ref().map(|it| it.release), number);
+        let number = situation::choose(&situation, self.to.as_deref())?;
+        let crossed = rollback::crossed(
+            &situation::candidates(&situation),
+            situation.live.as_ref().map(|it| it.release),
+            number,
+        );
         // Without a person to ask, the flag is the answer.
         if self.yes && !crossed.is_empty() && !self.across_irreversible {
             return Err(RollbackError::Irreversible { releases: crossed }.into());
@@ -72,7 +76,7 @@ impl Rollback {
             settling::settle_held(app, &site, &held).await?;
             deploying::refuse_if_waiting(app, &site).await?;
             let situation = situation::survey(app, &site).await?;
-            let again = choose(&situation, self.to.as_deref())?;
+            let again = situation::choose(&situation, self.to.as_deref())?;
             if again != number {
                 let message =
                     format!("meanwhile release {again} would be the one to go back to, not {number}");
@@ -231,24 +235,4 @@ impl Rollback {
         }
         Ok(())
     }
-}
-
-fn known(situation: &Situation) -> Vec<KnownRelease> {
-    let known = situation.known.iter().map(|known| KnownRelease {
-        release: known.number(),
-        commit: known.release.revision.commit.clone(),
-        succeeded: known.status == ReleaseStatus::Succeeded,
-        irreversible: known.irreversible,
-    });
-    known.collect()
-}
-
-fn choose(situation: &Situation, version: Option<&str>) -> Result<ReleaseNumber, CliError> {
-    let candidates = Candidates {
-        known: &known(situation),
-        present: &situation.present,
-        served: &situation.served,
-        live: situation.live.as_ref().map(|live| live.release),
-    };
-    Ok(rollback::choose(version, &candidates)?)
 }

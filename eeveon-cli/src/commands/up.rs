@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use eeveon_core::ProjectName;
+use eeveon_core::Trigger;
 use eeveon_source::RepoUrl;
 
 use crate::{
@@ -45,12 +46,12 @@ pub struct Up {
     once: bool,
 }
 
+/// How long a running deployment may go on after a request to stop.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(60);
+
 impl Up {
     /// Runs the command.
     pub async fn run(self, app: &App) -> Result<Exit, CliError> {
-        if !self.once {
-            return Err(CliError::usage("watching a repository is not part of this version", "add --once"));
-        }
         let repo = self.repository(app).await?;
         let dir = self.dir.trim_matches('/').to_owned();
         let name = match &self.name {
@@ -90,6 +91,8 @@ impl Up {
             again: false,
             irreversible: false,
             wait: Wait::DEFAULT,
+            actor: app.actor(),
+            trigger: Trigger::Manual,
         };
         let ending = deploying::deploy(app, &site, &wish).await;
         // Nothing was deployed: the next try begins anew, perhaps with other arguments. A deployment
@@ -108,7 +111,11 @@ impl Up {
         if succeeded {
             suggest(app, &name);
         }
-        Ok(exit)
+        match (self.once, exit) {
+            // From now on what is pushed is deployed, until somebody stops it.
+            (false, Exit::Done) => super::serve::watch(app, Some(name), None, GRACE, None).await,
+            _ => Ok(exit),
+        }
     }
 
     /// Returns the repository, and tells of changes in it that are not deployed.

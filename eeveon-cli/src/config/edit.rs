@@ -6,8 +6,8 @@ use eeveon_core::ProjectName;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use super::{
-    ConfigError, Key, ProjectConfig, parse,
-    schema::{KEYS, SECTIONS, Section, nearest},
+    ConfigError, KEYS, Key, ProjectConfig, parse,
+    schema::{SECTIONS, Section, nearest},
 };
 
 /// Returns the text of a new project file: `given` keys set, every other key there as a comment.
@@ -37,6 +37,8 @@ fn example(section: &Section) -> String {
     let lines: &[&str] = match section.name {
         "health" => &["url = \"http://127.0.0.1:3000/healthz\""],
         "notify" => &["channel = \"slack\"", "url = \"env:SLACK_URL\""],
+        "schedule" => &["cron = \"30 4 * * mon-fri\"", "tz = \"Europe/Berlin\""],
+        "after" => &["project = \"api\""],
         _ => &[],
     };
     let lines = lines.iter().map(|line| format!("#{line}\n"));

@@ -1,225 +1,15 @@
 //! Reading a project file: syntax, keys, types, then whether it makes sense, each with its place.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    ops::Range,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, ops::Range, path::Path};
 
-use eeveon_core::{ProjectName, SecretRef, Secrets};
-use eeveon_health::HealthError;
-use eeveon_source::RepoUrl;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use eeveon_core::ProjectName;
 use toml_edit::{Document, Item, TableLike};
 
-use crate::environment::Environment;
-
 use super::{
-    Bytes, ConfigError, Health, HumanDuration, Notify,
-    schema::{KEYS, SECTIONS, Section, nearest},
+    ConfigError, KEYS, ProjectConfig,
+    schema::{SECTIONS, Section, nearest},
+    sense::check_sense,
 };
-
-/// What a project file says, defaults filled in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ProjectConfig {
-    /// Where the code comes from.
-    pub source: Source,
-    /// Where it goes.
-    pub deploy: Deploy,
-    /// Commands run in the new release.
-    #[serde(default)]
-    pub build: Build,
-    /// Commands run around the switch.
-    #[serde(default)]
-    pub hooks: Hooks,
-    /// Whether a release is fit to serve.
-    #[serde(default)]
-    pub health: Vec<Health>,
-    /// What happens when a release turns out bad.
-    #[serde(default)]
-    pub rollback: Rollback,
-    /// Who is told.
-    #[serde(default)]
-    pub notify: Vec<Notify>,
-}
-
-/// `[source]`. The keys are described in [`KEYS`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Source {
-    pub repo: String,
-    pub branch: String,
-    #[serde(default)]
-    pub dir: String,
-    #[serde(default = "two_minutes")]
-    pub interval: HumanDuration,
-    #[serde(default = "one")]
-    pub depth: u32,
-    #[serde(default)]
-    pub submodules: bool,
-    #[serde(default)]
-    pub ssh_key: String,
-    #[serde(default)]
-    pub known_hosts: String,
-    #[serde(default)]
-    pub user: String,
-    #[serde(default)]
-    pub token: String,
-    #[serde(default)]
-    pub ca_file: String,
-}
-
-/// `[deploy]`. The keys are described in [`KEYS`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Deploy {
-    pub path: String,
-    #[serde(default)]
-    pub strategy: Strategy,
-    #[serde(default = "five")]
-    pub keep: u32,
-    #[serde(default = "seven_days")]
-    pub keep_failed: HumanDuration,
-    #[serde(default = "one_gibibyte")]
-    pub keep_failed_size: Bytes,
-    #[serde(default)]
-    pub shared_dirs: Vec<String>,
-    #[serde(default)]
-    pub shared_files: Vec<String>,
-    #[serde(default)]
-    pub ignore: Vec<String>,
-    #[serde(default)]
-    pub link: String,
-}
-
-/// How a release goes live.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Strategy {
-    /// Beside the old one, then one rename.
-    #[default]
-    Symlink,
-}
-
-/// `[build]`. The keys are described in [`KEYS`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Build {
-    pub commands: Vec<String>,
-    pub env: BTreeMap<String, String>,
-    pub timeout: HumanDuration,
-    pub idle_timeout: HumanDuration,
-    pub nice: u8,
-    pub memory: Bytes,
-    pub processes: u64,
-}
-
-/// `[hooks]`. The keys are described in [`KEYS`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Hooks {
-    pub pre_switch: Vec<String>,
-    pub post_switch: Vec<String>,
-    pub timeout: HumanDuration,
-}
-
-/// `[rollback]`. The keys are described in [`KEYS`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Rollback {
-    pub on_failure: OnFailure,
-    pub watch: HumanDuration,
-    pub watch_interval: HumanDuration,
-    pub irreversible: Vec<String>,
-    pub quarantine: bool,
-}
-
-/// What to do when something fails after the switch.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum OnFailure {
-    /// Go back.
-    #[default]
-    Auto,
-    /// Leave things as they are until a person says to go on or back.
-    Ask,
-    /// Keep the release; a person says when it is in order.
-    Never,
-}
-
-const fn seconds(seconds: u64) -> HumanDuration {
-    HumanDuration(std::time::Duration::from_secs(seconds))
-}
-
-const fn two_minutes() -> HumanDuration {
-    seconds(120)
-}
-
-const fn seven_days() -> HumanDuration {
-    seconds(7 * 86_400)
-}
-
-const fn one_gibibyte() -> Bytes {
-    Bytes(1 << 30)
-}
-
-const fn one() -> u32 {
-    1
-}
-
-const fn five() -> u32 {
-    5
-}
-
-impl Default for Build {
-    fn default() -> Self {
-        Self {
-            commands: Vec::new(),
-            env: BTreeMap::new(),
-            timeout: seconds(600),
-            idle_timeout: seconds(300),
-            nice: 10,
-            memory: Bytes(0),
-            processes: 4096,
-        }
-    }
-}
-
-impl Default for Hooks {
-    fn default() -> Self {
-        Self { pre_switch: Vec::new(), post_switch: Vec::new(), timeout: seconds(300) }
-    }
-}
-
-impl Default for Rollback {
-    fn default() -> Self {
-        Self {
-            on_failure: OnFailure::default(),
-            watch: seconds(0),
-            watch_interval: seconds(10),
-            irreversible: Vec::new(),
-            quarantine: true,
-        }
-    }
-}
-
-impl ProjectConfig {
-    /// Returns a digest (SHA-256, hexadecimal) of everything that shapes a release, so that a
-    /// changed configuration makes a new one.
-    pub(crate) fn digest(&self) -> String {
-        let all = serde_json::to_value(self).unwrap_or_default();
-        let mut digest = Sha256::new();
-        for key in KEYS.iter().filter(|key| key.shapes_release) {
-            let value = all.get(key.section).and_then(|section| section.get(key.name));
-            digest.update(format!("{}={}\n", key.path(), value.unwrap_or(&serde_json::Value::Null)));
-        }
-        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
 
 /// Reads and checks a project's file.
 ///
@@ -256,13 +46,18 @@ pub(crate) fn parse(text: &str, file: &Path, name: &ProjectName) -> Result<Proje
 }
 
 /// The text an error is in.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     text: &'a str,
     file: &'a Path,
 }
 
 impl Place<'_> {
-    fn invalid(&self, span: Option<Range<usize>>, message: String, hint: Option<String>) -> ConfigError {
+    pub(super) fn invalid(
+        &self,
+        span: Option<Range<usize>>,
+        message: String,
+        hint: Option<String>,
+    ) -> ConfigError {
         let before = span.and_then(|span| self.text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -300,7 +95,7 @@ fn check_keys(root: &dyn TableLike, at: &Place<'_>) -> Result<(), ConfigError> {
 }
 
 /// Returns the tables of a section that may be there several times.
-fn several(item: &Item) -> Option<Vec<&dyn TableLike>> {
+pub(super) fn several(item: &Item) -> Option<Vec<&dyn TableLike>> {
     match (item.as_array_of_tables(), item.as_array()) {
         (Some(tables), _) => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
         (None, Some(values)) => {
@@ -327,196 +122,10 @@ fn check_keys_of(known: &Section, table: &dyn TableLike, at: &Place<'_>) -> Resu
     Ok(())
 }
 
-/// Returns the error that `key` of one of several sections called `section` is wrong.
-fn wrong_in(section: &str, table: &dyn TableLike, at: &Place<'_>, key: &str, message: &str) -> ConfigError {
-    let span = table.get(key).and_then(Item::span).or_else(|| {
-        // A key that is missing has no place but that of its section.
-        table.iter().next().and_then(|(first, _)| table.key(first)?.span())
-    });
-    at.invalid(span, format!("{section}.{key}: {message}"), None)
-}
-
-/// Checks what types cannot say about the channels.
-fn check_notify(config: &ProjectConfig, root: &dyn TableLike, at: &Place<'_>) -> Result<(), ConfigError> {
-    let tables = root.get("notify").and_then(several).unwrap_or_default();
-    let mut names = BTreeSet::new();
-    for (notify, table) in config.notify.iter().zip(tables) {
-        let wrong = |key: &str, message: &str| wrong_in("notify", table, at, key, message);
-        if let Some(key) = notify.stray(table.iter().map(|(key, _)| key)) {
-            return Err(wrong(key, "a channel of this kind does not have it"));
-        }
-        // What a reference points to is looked for when it is needed.
-        let nowhere: Arc<dyn Secrets> = Arc::new(Environment::default());
-        notify.notifier(&nowhere).map_err(|(key, message)| wrong(key, &message))?;
-        if !names.insert(notify.name()) {
-            let message = format!("two channels are called `{}`: give one a name", notify.name());
-            return Err(wrong("name", &message));
-        }
-    }
-    Ok(())
-}
-
-/// Checks what types cannot say about the checks.
-fn check_health(config: &ProjectConfig, root: &dyn TableLike, at: &Place<'_>) -> Result<(), ConfigError> {
-    let tables = root.get("health").and_then(several).unwrap_or_default();
-    let mut names = BTreeSet::new();
-    for (n, (health, table)) in config.health.iter().zip(tables).enumerate() {
-        let wrong = |key: &str, message: String| wrong_in("health", table, at, key, &message);
-        if let Some(key) = health.stray(table.iter().map(|(key, _)| key)) {
-            return Err(wrong(key, "a check of this kind does not have it".to_owned()));
-        }
-        let spec = health.spec(n).map_err(|(key, message)| wrong(key, message))?;
-        if let Err(HealthError::Invalid { key, rule, .. }) = spec.validate() {
-            return Err(wrong(&key, rule));
-        }
-        if !names.insert(spec.name.clone()) {
-            return Err(wrong("name", format!("two checks are called `{}`", spec.name)));
-        }
-    }
-    Ok(())
-}
-
-/// Checks what types cannot say.
-fn check_sense(
-    config: &ProjectConfig,
-    root: &dyn TableLike,
-    at: &Place<'_>,
-    name: &ProjectName,
-) -> Result<(), ConfigError> {
-    let wrong = |section: &str, key: &str, message: String, hint: &str| {
-        let item = root.get(section).and_then(Item::as_table_like).and_then(|section| section.get(key));
-        at.invalid(item.and_then(Item::span), message, (!hint.is_empty()).then(|| hint.to_owned()))
-    };
-    if let Err(error) = RepoUrl::parse(&config.source.repo) {
-        let hint = eeveon_core::Diagnose::hint(&error).unwrap_or_default();
-        return Err(wrong("source", "repo", error.to_string(), &hint));
-    }
-    if let Err(error) = eeveon_source::check_branch(&config.source.branch) {
-        return Err(wrong("source", "branch", error.to_string(), "name it as `git branch` shows it"));
-    }
-    let path = Path::new(&config.deploy.path);
-    if !path.is_absolute() || path.parent().is_none() || !is_plain(&config.deploy.path, Absolute::Yes) {
-        let message =
-            format!("deploy.path `{}` is not a plain absolute path", config.deploy.path.escape_debug());
-        return Err(wrong("deploy", "path", message, "write it like /var/www/shop, without `.` or `..`"));
-    }
-    if !config.source.dir.is_empty() && !is_plain(&config.source.dir, Absolute::No) {
-        let message =
-            format!("source.dir `{}` is not a folder of a repository", config.source.dir.escape_debug());
-        return Err(wrong(
-            "source",
-            "dir",
-            message,
-            "write it like `sites/shop`, relative to the repository",
-        ));
-    }
-    let shared: Vec<&String> = config.deploy.shared_dirs.iter().chain(&config.deploy.shared_files).collect();
-    for (n, one) in shared.iter().enumerate() {
-        let key = match n < config.deploy.shared_dirs.len() {
-            true => "shared_dirs",
-            false => "shared_files",
-        };
-        if !is_plain(one, Absolute::No) {
-            let message = format!("`{}` is not a path inside a release", one.escape_debug());
-            return Err(wrong("deploy", key, message, "write it like `storage/uploads`"));
-        }
-        let overlaps =
-            |other: &&String| Path::new(other).starts_with(one) || Path::new(one).starts_with(other);
-        if shared.iter().take(n).any(overlaps) {
-            let message = format!("`{}` is shared twice, or lies in another shared path", one.escape_debug());
-            return Err(wrong("deploy", key, message, "name only the outer one"));
-        }
-    }
-    if config.deploy.keep == 0 {
-        let message = "deploy.keep is 0, but what is live has to be kept".to_owned();
-        return Err(wrong("deploy", "keep", message, "write 1 or more"));
-    }
-    if config.build.nice > 19 {
-        return Err(wrong("build", "nice", "build.nice goes from 0 to 19".to_owned(), ""));
-    }
-    check_health(config, root, at)?;
-    check_notify(config, root, at)?;
-    for path in &config.rollback.irreversible {
-        if !is_plain(path, Absolute::No) {
-            let message = format!("`{}` is not a path inside a release", path.escape_debug());
-            return Err(wrong("rollback", "irreversible", message, "write it like `db/migrate`"));
-        }
-    }
-    if !config.rollback.watch.0.is_zero() && !config.health.iter().any(|it| it.when.is_after()) {
-        let message = "rollback.watch needs a check that looks after the switch".to_owned();
-        return Err(wrong("rollback", "watch", message, "add a [[health]] with when = \"post\""));
-    }
-    for (section, key, value) in [
-        ("build", "timeout", config.build.timeout),
-        ("build", "idle_timeout", config.build.idle_timeout),
-        ("hooks", "timeout", config.hooks.timeout),
-        ("source", "interval", config.source.interval),
-        ("rollback", "watch_interval", config.rollback.watch_interval),
-    ] {
-        if value.0.is_zero() {
-            let message = format!("{section}.{key} is 0; nothing could ever finish in time");
-            return Err(wrong(section, key, message, "write a duration such as 10m"));
-        }
-    }
-    for variable in config.build.env.keys() {
-        if !is_variable(variable) || variable.starts_with("EEVEON_") {
-            let message = format!("`{}` cannot be set as an environment variable", variable.escape_debug());
-            let hint = "use letters, digits and _, not beginning with a digit or with EEVEON_";
-            return Err(wrong("build", "env", message, hint));
-        }
-    }
-    let token = &config.source.token;
-    let reference = match SecretRef::parse(token) {
-        Ok(None) if !token.is_empty() => {
-            Err("it holds something other than a reference: the token itself must not be here".to_owned())
-        }
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    };
-    if let Err(why) = reference {
-        return Err(wrong("source", "token", format!("source.token: {why}"), "write env:NAME or file:/PATH"));
-    }
-    for (key, value) in [
-        ("ssh_key", &config.source.ssh_key),
-        ("known_hosts", &config.source.known_hosts),
-        ("ca_file", &config.source.ca_file),
-    ] {
-        if !value.is_empty() && !Path::new(value).is_absolute() {
-            let message = format!("source.{key} is not an absolute path");
-            return Err(wrong("source", key, message, &format!("write it like /etc/eeveon/{name}.{key}")));
-        }
-    }
-    Ok(())
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Absolute {
-    Yes,
-    No,
-}
-
-/// Tells whether a path has only ordinary parts and no character that is a hazard to print.
-fn is_plain(path: &str, absolute: Absolute) -> bool {
-    let relative = match absolute {
-        Absolute::Yes => path.strip_prefix('/').unwrap_or_default(),
-        Absolute::No => path,
-    };
-    let relative = relative.strip_suffix('/').unwrap_or(relative);
-    !relative.is_empty()
-        && relative.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        && !path.chars().any(eeveon_core::untrusted::is_hazard)
-}
-
-fn is_variable(name: &str) -> bool {
-    name.bytes()
-        .enumerate()
-        .all(|(n, c)| c == b'_' || c.is_ascii_alphabetic() || (n > 0 && c.is_ascii_digit()))
-        && !name.is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Health, Notify};
 
     const MINIMAL: &str =
         "[source]\nrepo = \"https://example.org/a.git\"\nbranch = \"main\"\n\n[deploy]\npath = \"/srv/a\"\n";
@@ -535,10 +144,15 @@ mod tests {
         let mut found: Vec<String> = Vec::new();
         let one_check = serde_json::to_value(Health::default()).unwrap();
         let one_channel = serde_json::to_value(Notify::default()).unwrap();
+        let both = "[[schedule]]\ncron = \"0 4 * * *\"\n[[after]]\nproject = \"b\"\n[source]";
+        let more = serde_json::to_value(check(&MINIMAL.replace("[source]", both)).unwrap()).unwrap();
+        let (one_schedule, one_after) = (more["schedule"][0].clone(), more["after"][0].clone());
         for (section, keys) in config.as_object().unwrap() {
             let keys = match section.as_str() {
                 "health" => &one_check,
                 "notify" => &one_channel,
+                "schedule" => &one_schedule,
+                "after" => &one_after,
                 _ => keys,
             };
             found.extend(keys.as_object().unwrap().keys().map(|key| format!("{section}.{key}")));
@@ -547,10 +161,12 @@ mod tests {
         found.sort();
         known.sort();
         assert_eq!(found, known);
-        for key in KEYS {
+        for key in KEYS.iter() {
             let section = match key.section {
                 "health" => &one_check,
                 "notify" => &one_channel,
+                "schedule" => &one_schedule,
+                "after" => &one_after,
                 section => &config[section],
             };
             let value = section.get(key.name).unwrap();

@@ -10,6 +10,7 @@
 
 mod clock;
 mod config;
+mod daemon;
 mod deaths;
 mod errors;
 mod gates;

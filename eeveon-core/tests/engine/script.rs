@@ -112,14 +112,17 @@ impl<const ASKS: bool> Action for Told<ASKS> {
         if ASKS { Interrupted::Park } else { Interrupted::Rerun }
     }
 
+    fn can_be_left_out(&self) -> bool {
+        ASKS
+    }
+
     fn on_failure(&self, (): &()) -> OnFailure {
         if ASKS { OnFailure::Ask } else { OnFailure::TurnBack }
     }
 }
 
 /// A plan from a picture such as `a b, c | d`: waves between commas, the pivot at the bar. A step
-/// whose name ends in `?` asks a person when it was interrupted or failed; one named `check?` is
-/// of stage Check.
+/// whose name ends in `?` asks a person when it was interrupted or failed, and can be left out.
 pub(crate) fn plan(picture: &str) -> Plan {
     let mut plan = Plan::builder();
     for (half, waves) in picture.split('|').enumerate() {
@@ -130,7 +133,6 @@ pub(crate) fn plan(picture: &str) -> Plan {
             plan.then();
             for key in wave.split_whitespace() {
                 match key.ends_with('?') {
-                    true if key == "check?" => plan.step::<Told<true>>(Stage::Check, key, &()),
                     true => plan.step::<Told<true>>(Stage::Switch, key, &()),
                     false => plan.step::<Told<false>>(Stage::Switch, key, &()),
                 };

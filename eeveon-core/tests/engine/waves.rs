@@ -293,7 +293,7 @@ async fn nobody_is_asked_once_a_neighbour_turned_back() {
 }
 
 #[tokio::test]
-async fn what_is_no_check_cannot_be_left_out() {
+async fn what_others_rely_on_cannot_be_left_out() {
     let journal = Arc::default();
     let script = Script::default().tell("run b", [NEVER]);
     script.deploy(&journal, plan("a | b")).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Which system calls change what is on disk, and what each is about.
+//! Which system calls change what is on disk or leave the machine, and what each is about.
 //!
 //! Numbers and arguments are those of x86-64, see `syscalls(2)` and
 //! <https://github.com/torvalds/linux/blob/master/arch/x86/entry/syscalls/syscall_64.tbl>.
@@ -37,6 +37,8 @@ pub(crate) enum Class {
     Create,
     /// Changes what is known of a file: mode, owner, times.
     Meta,
+    /// Asks or tells somebody over the network.
+    Send,
     /// Ends the process.
     Exit,
 }
@@ -105,6 +107,9 @@ const CALLS: &[(c_long, &str, Class, Subject)] = &[
     (libc::SYS_fchown, "fchown", Class::Meta, Fd(0)),
     (libc::SYS_fchownat, "fchownat", Class::Meta, At(0, 1)),
     (libc::SYS_utimensat, "utimensat", Class::Meta, At(0, 1)),
+    (libc::SYS_connect, "connect", Class::Send, Fd(0)),
+    (libc::SYS_sendto, "sendto", Class::Send, Fd(0)),
+    (libc::SYS_sendmsg, "sendmsg", Class::Send, Fd(0)),
     (libc::SYS_ioctl, "ioctl FICLONE", Class::Write, Fd(0)),
     (libc::SYS_exit_group, "exit_group", Class::Exit, Process),
 ];
@@ -125,8 +130,8 @@ pub(crate) struct Call {
 
 impl Call {
     /// Returns the call that `thread` is about to make, if it is one of [`CALLS`] and about something
-    /// below `root`, or what tells people that a command is done: writing to standard output and
-    /// ending.
+    /// below `root` or somebody beyond the machine, or what tells people that a command is done:
+    /// writing to standard output and ending.
     pub(crate) fn about_to(thread: Pid, regs: &user_regs_struct, root: &Path) -> Option<Self> {
         let number = c_long::try_from(regs.orig_rax).ok()?;
         let (_, name, class, subject) = CALLS.iter().find(|(listed, ..)| *listed == number)?;
@@ -140,7 +145,13 @@ impl Call {
                     let on = PathBuf::from("standard output");
                     return Some(Self { name, class: Class::Tell, on });
                 }
-                fd => opened(thread, fd).filter(|path| path.starts_with(root))?,
+                fd => {
+                    let on = opened(thread, fd)?;
+                    if on.to_string_lossy().starts_with("socket:") {
+                        return Some(Self { name, class: Class::Send, on: PathBuf::from("the network") });
+                    }
+                    Some(on).filter(|path| path.starts_with(root))?
+                }
             },
             Named(path) => {
                 named(thread, AT_FDCWD, argument(regs, path)?).filter(|it| it.starts_with(root))?

@@ -38,7 +38,7 @@ pub(crate) fn append(
     workspace: &Workspace,
     program: &Path,
     built: bool,
-    faults: bool,
+    blow: &'static str,
     tallies: &[Tally],
 ) -> Result<()> {
     let git = |words: &[&str]| run::output(workspace.command("git").args(words));
@@ -55,7 +55,7 @@ pub(crate) fn append(
             commit: built.then_some(commit.as_str()),
             binary: binary.trim(),
             sha256: sum.split_whitespace().next().unwrap_or_default(),
-            blow: if faults { "fault" } else { "kill" },
+            blow,
             scenario: tally.scenario,
             calls: tally.calls,
             struck: tally.struck,

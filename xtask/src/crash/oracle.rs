@@ -54,6 +54,8 @@ pub(crate) struct Said {
     /// Newest first.
     pub(crate) history: Vec<Row>,
     pub(crate) releases: Vec<Release>,
+    /// The commits put aside.
+    pub(crate) aside: Vec<String>,
 }
 
 /// What is found after one more command.
@@ -65,6 +67,8 @@ pub(crate) struct Found {
     pub(crate) live: Option<Tree>,
     /// What the program says; nothing when there is no such project.
     pub(crate) said: Option<Said>,
+    /// What the program answers to the scenario's question, if it has one.
+    pub(crate) answer: Option<String>,
     /// Every path in the home and at the project's place: `home/...` and `site/...`.
     pub(crate) names: Vec<String>,
 }
@@ -77,22 +81,43 @@ pub(crate) struct Commit {
 }
 
 /// What was there before and what the command was to bring about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Expected {
     /// What was live before, if anything.
     pub(crate) old: Option<Commit>,
-    /// What is live when the command is done, if anything.
+    /// What is live when the command is done, if anything else.
     pub(crate) new: Option<Commit>,
+    /// The commit a deployment was asked for, if any.
+    pub(crate) asked: Option<Commit>,
+    /// A commit that is put aside if, and only if, the deployment ends with this outcome.
+    pub(crate) puts_aside: Option<(String, &'static str)>,
+    /// What the program answered before and answers when the command is done, where that is what
+    /// changes.
+    pub(crate) answers: Option<(String, String)>,
     /// Whether the project exists when the command is done.
     pub(crate) stays: bool,
     /// What the history was before.
     pub(crate) history: Vec<Row>,
     /// Whether the command told that it was done.
     pub(crate) told: bool,
+    /// Whether the command told that it tries once more.
+    pub(crate) again: bool,
     /// Whether everything is settled by now. What a failing call left may wait for the next deploy.
     pub(crate) settled: bool,
     /// Whether a person may be asked to decide.
     pub(crate) may_wait: bool,
+}
+
+impl Expected {
+    /// Tells whether a deployment was asked for that fails and is taken back.
+    fn reverts(&self) -> bool {
+        self.asked.is_some() && self.new.is_none()
+    }
+
+    /// Returns the end of the deployment that was asked for, when nobody disturbs it.
+    fn outcome(&self) -> &'static str {
+        if self.reverts() { "rolled_back" } else { "succeeded" }
+    }
 }
 
 /// A broken rule.
@@ -130,6 +155,7 @@ pub(crate) fn judge(expected: &Expected, found: &Found) -> (&'static str, Vec<Vi
             history(expected, found, said, state, &mut broken);
             if expected.settled {
                 releases(found, said, &mut broken);
+                aside(expected, said, &mut broken);
             }
         }
         None => forgotten(expected, found, &mut broken),
@@ -143,15 +169,24 @@ fn live(expected: &Expected, found: &Found, broken: &mut Vec<Violation>) -> &'st
     if let (Some(current), None) = (&found.current, &found.live) {
         broken.push(Violation::new("live tree", format!("`current` leads nowhere: {current}")));
     }
-    // Where nothing is live before and after, the project is what comes or goes.
-    let is_new = match (&expected.old, &expected.new) {
-        (None, None) => found.said.is_some() == expected.stays,
-        _ => is(&expected.new),
+    let is_old = is(&expected.old);
+    let answer = found.answer.as_deref().unwrap_or_default();
+    let is_new = match (&expected.answers, &expected.old, &expected.new) {
+        (Some((_, after)), ..) => is_old && answer == after,
+        // Where nothing is live before and after, the project is what comes or goes.
+        (None, None, None) => found.said.is_some() == expected.stays,
+        // What fails leaves all as before.
+        (None, Some(_), None) if expected.stays => false,
+        (None, ..) => is(&expected.new),
     };
     if is_new {
         return "new";
     }
-    if !is(&expected.old) {
+    // What could not be taken back serves until a person sees to it.
+    if expected.may_wait && expected.reverts() && is(&expected.asked) {
+        return "stuck";
+    }
+    if !is_old {
         let empty = Tree::default();
         let seen = found.live.as_ref().unwrap_or(&empty);
         let [old, new] = [&expected.old, &expected.new]
@@ -159,7 +194,12 @@ fn live(expected: &Expected, found: &Found, broken: &mut Vec<Violation>) -> &'st
         broken.push(Violation::new("live tree", format!("neither old ({old}) nor new ({new})")));
         return "neither";
     }
-    if expected.told {
+    if let Some((before, after)) = expected.answers.as_ref().filter(|(before, _)| before != answer) {
+        let what = format!("it answers {answer:?}: neither {before:?} nor {after:?}");
+        broken.push(Violation::new("answer", what));
+        return "neither";
+    }
+    if expected.told && !expected.reverts() {
         broken.push(Violation::new("acknowledged", "the command told it was done, and all is as before"));
     }
     "old"
@@ -257,35 +297,48 @@ fn history(
     }
     let known = |row: &&Row| expected.history.iter().any(|it| it.id == row.id);
     let new: Vec<&Row> = said.history.iter().filter(|row| !known(row)).collect();
-    if new.len() > 1 {
+    if new.len() > 1 + usize::from(expected.again) {
         complain(format!("{} deployments came of one command", new.len()));
     }
-    let wanted = expected.new.as_ref().map(|it| &it.id);
-    for row in &new {
-        if Some(&row.revision) != wanted {
+    for (nth, row) in new.iter().enumerate() {
+        if Some(&row.revision) != expected.asked.as_ref().map(|it| &it.id) {
             complain(format!("deployment {} of {} was never asked for", row.id, row.revision));
         }
         if row.outcome.is_none() && expected.settled {
             complain(format!("deployment {} has no outcome", row.id));
         }
+        // Only the newest one decided; there is another one when the command tried again.
+        let succeeds = nth == 0 && state == "new";
         let succeeded = row.outcome.as_deref() == Some("succeeded");
-        if succeeded != (state == "new") && row.outcome.is_some() {
+        if succeeded != succeeds && row.outcome.is_some() {
             let outcome = row.outcome.as_deref().unwrap_or_default();
             complain(format!("deployment {} `{outcome}`, but what is live is {state}", row.id));
         }
     }
-    let deploys = expected.new.is_some();
+    let deploys = expected.asked.is_some();
     if deploys && state == "new" && new.is_empty() {
         complain("the new release is live, and no deployment says so".to_owned());
     }
-    if deploys && expected.told && !new.iter().any(|row| row.outcome.as_deref() == Some("succeeded")) {
-        complain("an acknowledged deployment is missing".to_owned());
+    if deploys && expected.told && !new.iter().any(|row| row.outcome.as_deref() == Some(expected.outcome())) {
+        complain(format!("a deployment that was told to be `{}` is not so", expected.outcome()));
     }
     let newest = said.history.iter().filter(|row| row.outcome.as_deref() == Some("succeeded"));
     let newest = newest.max_by_key(|row| row.id).map(|row| format!("releases/{}", row.release));
     let open = said.history.iter().any(|row| row.outcome.is_none());
     if deploys && !open && newest != found.current {
         complain(format!("{newest:?} succeeded last, but `current` says {:?}", found.current));
+    }
+}
+
+/// A commit is put aside together with the outcome that does it, and not otherwise.
+fn aside(expected: &Expected, said: &Said, broken: &mut Vec<Violation>) {
+    let Some((commit, outcome)) = &expected.puts_aside else { return };
+    let known = |row: &&Row| expected.history.iter().any(|it| it.id == row.id);
+    let mut new = said.history.iter().filter(|row| !known(row));
+    let must = new.any(|row| row.outcome.as_deref() == Some(outcome));
+    if said.aside.contains(commit) != must {
+        let word = if must { "is not" } else { "is" };
+        broken.push(Violation::new("quarantine", format!("{commit} {word} put aside")));
     }
 }
 
@@ -354,7 +407,9 @@ pub(crate) fn complaint(exit: Option<i32>, stderr: &str, root: &str) -> Vec<Viol
     }
     // What serves now is told with a path, too, but is not what went wrong.
     let about_the_fault = |line: &&str| !line.starts_with("  now ") && !line.starts_with("  ok ");
-    if !stderr.lines().filter(about_the_fault).any(|line| line.contains(root)) {
+    // A refusal is about a commit.
+    let needs_path = exit != Some(13);
+    if needs_path && !stderr.lines().filter(about_the_fault).any(|line| line.contains(root)) {
         complain(format!("no path: {}", one_line(stderr)));
     }
     broken

@@ -12,9 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
+    neighbour::{Neighbour, UNWELL},
     oracle::{Commit, Found, Row, Said, Status},
     tree::{Node, Tree, names},
 };
@@ -26,7 +27,10 @@ pub(crate) const PROJECT: &str = "app";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// How many commits the repository has. The last one is for after the blow.
-pub(crate) const COMMITS: usize = 4;
+pub(crate) const COMMITS: usize = 5;
+
+/// The one that is not well.
+pub(crate) const BAD: usize = 4;
 
 /// The world.
 #[derive(Debug)]
@@ -37,6 +41,14 @@ pub(crate) struct World {
     folder: PathBuf,
     /// The commits, oldest first.
     commits: Vec<Commit>,
+    /// Who is asked whether all is well, and is told.
+    pub(crate) neighbour: Neighbour,
+}
+
+/// A commit put aside, as far as `quarantine --json` matters here.
+#[derive(Deserialize)]
+struct PutAside {
+    revision: String,
 }
 
 /// How a command ended.
@@ -66,7 +78,12 @@ impl World {
         if folder.exists() {
             fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
-        let mut world = Self { program: program.to_owned(), folder: folder.to_owned(), commits: Vec::new() };
+        let mut world = Self {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            commits: Vec::new(),
+            neighbour: Neighbour::start(folder.join("world/site/current"))?,
+        };
         let repo = world.repo();
         fs::create_dir_all(&repo).with_context(|| format!("cannot make {}", repo.display()))?;
         world.git(&["init", "--quiet", "--initial-branch=main"])?;
@@ -201,6 +218,20 @@ impl World {
         }
     }
 
+    /// Appends sections to the project's file.
+    pub(crate) fn configure(&self, sections: &str) -> Result<()> {
+        let path = self.root().join(format!("home/projects/{PROJECT}.toml"));
+        let text = read(&path)?;
+        fs::write(&path, format!("{text}\n{sections}"))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Returns the commits put aside.
+    pub(crate) fn aside(&self) -> Result<Vec<String>> {
+        let aside: Vec<PutAside> = self.query(&["quarantine", PROJECT, "--json"])?;
+        Ok(aside.into_iter().map(|it| it.revision).collect())
+    }
+
     /// Looks at everything.
     pub(crate) fn look(&self) -> Result<Found> {
         let current = self.site().join("current");
@@ -209,6 +240,7 @@ impl World {
                 status: self.query::<Status>(&["status", PROJECT, "--json"])?,
                 history: self.history()?,
                 releases: self.query(&["releases", PROJECT, "--json"])?,
+                aside: self.aside()?,
             }),
             false => None,
         };
@@ -223,7 +255,7 @@ impl World {
             true => Some(Tree::read(&current)?),
             false => None,
         };
-        Ok(Found { current: link, live, said, names: found })
+        Ok(Found { current: link, live, said, answer: None, names: found })
     }
 
     /// Keeps the world as it is now under a name.
@@ -258,7 +290,7 @@ fn read(path: &Path) -> Result<String> {
 /// Returns what commit `number` holds: something that stays, something that changes, something new.
 fn files(number: usize) -> Tree {
     let file = |mode, text: String| Node::File(mode, text.into_bytes());
-    Tree(BTreeMap::from([
+    let mut tree = Tree(BTreeMap::from([
         ("index.html".to_owned(), file(0o644, format!("<h1>{number}</h1>\n"))),
         ("bin".to_owned(), Node::Folder(0o755)),
         ("bin/run".to_owned(), file(0o755, format!("#!/bin/sh\necho {number}\n"))),
@@ -268,7 +300,11 @@ fn files(number: usize) -> Tree {
         (format!("only-{number}"), Node::Folder(0o755)),
         (format!("only-{number}/text"), file(0o644, format!("only in {number}\n"))),
         ("latest".to_owned(), Node::Link(format!("only-{number}/text"))),
-    ]))
+    ]));
+    if number == BAD {
+        tree.0.insert(UNWELL.to_owned(), file(0o644, String::new()));
+    }
+    tree
 }
 
 /// Makes `repo` hold exactly `tree`, beside git's own.

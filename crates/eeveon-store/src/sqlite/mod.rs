@@ -6,6 +6,7 @@
 //! beside the database when the last process leaves: the two are one store, and are copied together.
 
 mod care;
+mod inbox;
 mod journals;
 mod outbox;
 mod rows;
@@ -30,9 +31,9 @@ use self::{
     trouble::Trouble,
 };
 use crate::{
-    Acquired, AutomaticOff, CancelRequest, Deployment, DeploymentFilter, Followed, Holder, KnownRelease,
-    Lease, Letter, LetterEnd, LetterFilter, NewLetter, Owner, Position, Quarantined, Store, StoreError,
-    SystemTicks, Ticks,
+    Acquired, AutomaticOff, CancelRequest, Delivery, Deployment, DeploymentFilter, Followed, Holder,
+    KnownRelease, Lease, Letter, LetterEnd, LetterFilter, NewLetter, Owner, Position, Quarantined, Store,
+    StoreError, SystemTicks, Ticks,
     lease::{self, Newest},
     project::{self, Summary},
 };
@@ -256,6 +257,45 @@ impl Store for SqliteStore {
             }
         })
         .await
+    }
+
+    async fn state(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let key = key.to_owned();
+        self.query(move |db| inbox::state(db, &key)).await
+    }
+
+    async fn save_states(
+        &self,
+        states: &[(String, Option<String>)],
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let states = states.to_vec();
+        self.change(durability, move |db| inbox::save(db, &states)).await
+    }
+
+    async fn take_delivery(
+        &self,
+        delivery: &Delivery,
+        states: &[(String, Option<String>)],
+    ) -> Result<bool, StoreError> {
+        let (delivery, states) = (delivery.clone(), states.to_vec());
+        // Whoever delivered it is told that it arrived, and does not send it again.
+        self.change(Durability::Power, move |db| inbox::take(db, &delivery, &states)).await
+    }
+
+    async fn deliveries(&self, project: &ProjectName, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        let project = project.clone();
+        self.query(move |db| inbox::newest(db, &project, limit)).await
+    }
+
+    async fn delivery(
+        &self,
+        project: &ProjectName,
+        provider: &str,
+        id: &str,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let (project, provider, id) = (project.clone(), provider.to_owned(), id.to_owned());
+        self.query(move |db| inbox::delivery(db, &project, &provider, &id)).await
     }
 
     async fn forget_project(&self, project: &ProjectName) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params, params_from_iter, types::Value};
 
 use super::{
     journals,
-    rows::{AUTOMATIC_OFF, COUNTERS, CURSORS, Key, LETTERS, QUARANTINE},
+    rows::{AUTOMATIC_OFF, COUNTERS, CURSORS, DELIVERIES, Key, LETTERS, QUARANTINE},
     trouble::Trouble,
 };
 use crate::{
@@ -152,7 +152,7 @@ pub(super) fn purge_dead(db: &Connection, before: Timestamp) -> Result<u64, Trou
 }
 
 pub(super) fn forget_project(db: &Connection, project: &ProjectName) -> Result<(), Trouble> {
-    for table in [&LETTERS, &QUARANTINE, &AUTOMATIC_OFF] {
+    for table in [&LETTERS, &DELIVERIES, &QUARANTINE, &AUTOMATIC_OFF] {
         let sql = format!("DELETE FROM {} WHERE project = ?", table.name);
         db.prepare_cached(&sql)?.execute([project.as_str()])?;
     }

@@ -23,7 +23,10 @@ pub(super) const POSITIONS: Table = Table { name: "positions", key: &["position"
 pub(super) const CURSORS: Table = Table { name: "cursors", key: &["follower"] };
 pub(super) const LETTERS: Table = Table { name: "letters", key: &["id"] };
 pub(super) const AUTOMATIC_OFF: Table = Table { name: "automatic_off", key: &["project"] };
-pub(super) const ALL: [&Table; 11] = [
+pub(super) const STATES: Table = Table { name: "states", key: &["key"] };
+pub(super) const DELIVERIES: Table =
+    Table { name: "deliveries", key: &["project", "number", "provider", "id"] };
+pub(super) const ALL: [&Table; 13] = [
     &COUNTERS,
     &ENTRIES,
     &DEPLOYMENTS,
@@ -35,6 +38,8 @@ pub(super) const ALL: [&Table; 11] = [
     &CURSORS,
     &LETTERS,
     &AUTOMATIC_OFF,
+    &STATES,
+    &DELIVERIES,
 ];
 
 /// Part of a key.

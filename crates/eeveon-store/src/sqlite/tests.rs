@@ -77,6 +77,16 @@ async fn what_must_outlive_a_power_cut_is_synced() {
         store.change(durability, |_| Ok(())).await.unwrap();
         assert_eq!(synchronous().await, level);
     }
+    let (project, received_at) = (ProjectName::new("shop").unwrap(), Timestamp::UNIX_EPOCH);
+    let [provider, id, why] = ["github", "1", "push"].map(str::to_owned);
+    let delivery = Delivery { project, provider, id, received_at, accepted: true, why, ask: None };
+    for (durability, level) in [(Durability::Process, 1), (Durability::Power, 2)] {
+        store.save_states(&[("a".to_owned(), None)], durability).await.unwrap();
+        assert_eq!(synchronous().await, level);
+        store.reserve_deployment().await.unwrap();
+        store.take_delivery(&delivery, &[]).await.unwrap();
+        assert_eq!(synchronous().await, 2);
+    }
 }
 
 /// However long the history is, listing the newest of it reads only those. See

@@ -1,4 +1,4 @@
--- Schema 2. Positions of entries, and what those who follow them have to tell.
+-- Schema 2. Positions of entries, what those who follow them have to tell, and what comes in.
 
 -- The order in which entries were recorded, whatever deployment they are of. No row is ever removed:
 -- the next position is the one after the newest.
@@ -51,3 +51,24 @@ CREATE TABLE automatic_off (
     sum INTEGER NOT NULL,
     PRIMARY KEY (project)
 ) STRICT, WITHOUT ROWID;
+
+-- Small things others remember; each document is the value.
+CREATE TABLE states (
+    key TEXT NOT NULL,
+    doc TEXT NOT NULL,
+    sum INTEGER NOT NULL,
+    PRIMARY KEY (key)
+) STRICT, WITHOUT ROWID;
+
+-- Deliveries of webhooks. All that finds one is part of its key, so that damage to what it says does not
+-- let it be taken in again.
+CREATE TABLE deliveries (
+    project TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    provider TEXT NOT NULL,
+    id TEXT NOT NULL,
+    doc TEXT NOT NULL,
+    sum INTEGER NOT NULL,
+    PRIMARY KEY (project, number, provider, id)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX deliveries_once ON deliveries (project, provider, id);

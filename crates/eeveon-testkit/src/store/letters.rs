@@ -159,7 +159,7 @@ pub async fn a_dead_letter_can_be_revived_or_forgotten(it: &dyn Subject) {
     assert!(store.revive(id, moment(60)).await.unwrap());
     let letter = find(&*store, id).await.unwrap();
     assert_eq!((letter.state, letter.attempts, letter.due_at), (LetterState::Waiting, 0, moment(60)));
-    assert_eq!(letter.error, None);
+    assert_eq!((letter.error, letter.created_at), (None, moment(60)));
     assert!(!store.revive(id, moment(70)).await.unwrap());
     assert_eq!(store.begin_sending(id).await.unwrap().unwrap().attempts, 1);
     assert!(store.forget(id).await.unwrap());
@@ -240,7 +240,7 @@ pub async fn automatic_deploys_are_off_until_switched_on(it: &dyn Subject) {
     assert_eq!(store.automatic(&shop).await.unwrap(), None);
 }
 
-/// Forgetting a project removes its letters, quarantine and switch, and nothing of others.
+/// Forgetting a project removes its letters, deliveries, quarantine and switch, and nothing of others.
 pub async fn a_forgotten_project_keeps_its_history(it: &dyn Subject) {
     let store = it.store();
     let projects = [project("shop"), project("blog")];
@@ -249,16 +249,20 @@ pub async fn a_forgotten_project_keeps_its_history(it: &dyn Subject) {
     let off = AutomaticOff { by: Actor::Engine, reason: None, at: moment(1) };
     store.set_automatic(shop, Some(off)).await.unwrap();
     let before = contents(&*store, &projects).await.unwrap();
+    assert!(before.deliveries.iter().all(|of| !of.is_empty()));
     assert!(!before.letters.is_empty() && before.quarantined.iter().all(|of| !of.is_empty()));
     store.forget_project(shop).await.unwrap();
     let mut expected = before.clone();
     expected.letters.clear();
+    expected.deliveries.first_mut().unwrap().clear();
     *expected.quarantined.first_mut().unwrap() = Vec::new();
     *expected.automatic.first_mut().unwrap() = None;
     assert_eq!(contents(&*store, &projects).await.unwrap(), expected);
     store.forget_project(blog).await.unwrap();
     assert_eq!(store.quarantined(blog).await.unwrap(), []);
     assert_eq!(store.automatic(blog).await.unwrap(), None);
+    assert_eq!(store.deliveries(blog, 9).await.unwrap(), []);
+    assert!(store.take_delivery(&delivery("shop", "7"), &[]).await.unwrap(), "it is not remembered");
     assert!(store.deployment(DeploymentId(4)).await.unwrap().is_some());
     // Again, and of one that never was.
     store.forget_project(blog).await.unwrap();

@@ -8,13 +8,13 @@ use eeveon_core::{
     StepKey, StepSpec, TargetName, Trigger,
 };
 use eeveon_store::{
-    Acquired, AutomaticOff, Holder, Lease, Letter, LetterEnd, LetterFilter, NewLetter, Owner, Position,
-    Quarantined, Store, StoreError,
+    Acquired, AutomaticOff, Delivery, Holder, Lease, Letter, LetterEnd, LetterFilter, NewLetter, Owner,
+    Position, Quarantined, Store, StoreError,
 };
 use futures::future::join_all;
 use jiff::Timestamp;
 
-use super::{FOLLOWER, Subject};
+use super::{FOLLOWER, STATES, Subject};
 
 /// Returns a project name.
 pub fn project(name: &str) -> ProjectName {
@@ -199,6 +199,7 @@ pub async fn fill(store: &dyn Store) {
     let (by, reason) = (Actor::User("ada".into()), Some("frozen".to_owned()));
     store.set_automatic(&blog, Some(AutomaticOff { by, reason, at: moment(4) })).await.unwrap();
     fill_outbox(store).await;
+    fill_inbox(store).await;
 }
 
 /// Puts a letter in each state into a store, and leaves entries that were not followed yet.
@@ -215,6 +216,35 @@ async fn fill_outbox(store: &dyn Store) {
     let again = LetterEnd::Later { due_at: moment(90), error: error.clone() };
     for (id, end) in [(delivered, LetterEnd::Delivered), (later, again), (dead, LetterEnd::Dead { error })] {
         assert!(store.settle(id, end).await.unwrap());
+    }
+}
+
+/// Puts states, and a delivery of each kind for each project, into a store.
+async fn fill_inbox(store: &dyn Store) {
+    let [poll, schedule, none] = STATES.map(str::to_owned);
+    let states = [(poll, Some("{\"seen\":1}".to_owned())), (none, Some("soon gone".to_owned()))];
+    store.save_states(&states, Durability::Process).await.unwrap();
+    let [_, (none, _)] = states;
+    let ask = Some("{\"text\":\"日本 \\u0000\"}".to_owned());
+    let asking = Delivery { ask, ..delivery("shop", "7") };
+    let changes = [(schedule, Some("\u{1b}[31m".to_owned())), (none, None)];
+    assert!(store.take_delivery(&asking, &changes).await.unwrap());
+    let ignored = Delivery { accepted: false, received_at: moment(4), ..delivery("shop", "6") };
+    for ignored in [&ignored, &Delivery { project: project("blog"), ..ignored.clone() }] {
+        assert!(store.take_delivery(ignored, &[]).await.unwrap());
+    }
+}
+
+/// Returns a delivery for the project of this name that was accepted and made no request.
+pub fn delivery(name: &str, id: &str) -> Delivery {
+    Delivery {
+        project: project(name),
+        provider: "github".to_owned(),
+        id: id.to_owned(),
+        received_at: moment(5),
+        accepted: true,
+        why: "push to `main` \u{1b}[31m日本".to_owned(),
+        ask: None,
     }
 }
 

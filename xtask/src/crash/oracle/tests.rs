@@ -23,11 +23,12 @@ fn expected() -> Expected {
     Expected {
         old: Some(commit("a")),
         new: Some(commit("b")),
+        asked: Some(commit("b")),
+        puts_aside: Some(("b".to_owned(), "rolled_back")),
         stays: true,
         history: vec![row(1, 1, "a", Some("succeeded"))],
-        told: false,
         settled: true,
-        may_wait: false,
+        ..Expected::default()
     }
 }
 
@@ -49,7 +50,9 @@ fn found(live: u64, revision: &str, history: Vec<Row>, releases: Vec<Release>) -
             },
             history,
             releases,
+            aside: Vec::new(),
         }),
+        answer: None,
     }
 }
 
@@ -132,6 +135,21 @@ fn history_keeps_what_it_had_and_invents_nothing() {
     assert_eq!(broken(old(), |_, said| said.history.push(row(3, 3, "b", Some("failed")))), ["history"]);
     assert_eq!(broken(old(), |_, said| said.history[0].revision = "c".to_owned()), ["history"]);
     assert_eq!(broken(old(), |_, said| said.history[0].outcome = None), ["history"]);
+}
+
+#[test]
+fn a_command_that_says_it_tries_again_may_leave_two_deployments() {
+    let again = Expected { again: true, told: true, ..expected() };
+    let with = |first: &str| {
+        let mut found = new();
+        let history = &mut found.said.as_mut().unwrap().history;
+        history[0].id = 3;
+        history.insert(1, row(2, 2, "b", Some(first)));
+        found
+    };
+    assert_eq!(judge(&again, &with("cancelled")), ("new", vec![]));
+    assert_eq!(rules(&again, &with("succeeded")), ["history"], "both");
+    assert!(rules(&told(), &with("cancelled")).contains(&"history"), "it did not say so");
 }
 
 #[test]
@@ -229,18 +247,65 @@ fn a_project_is_there_or_gone_entirely() {
     lost.said = None;
     assert!(rules(&expected(), &lost).contains(&"project"));
 
-    let removed = Expected { new: None, stays: false, told: true, ..expected() };
-    let gone = Found { current: None, live: None, said: None, names: vec!["home/eeveon.db".to_owned()] };
+    let removed = Expected { new: None, asked: None, stays: false, told: true, ..expected() };
+    let names = vec!["home/eeveon.db".to_owned()];
+    let gone = Found { current: None, live: None, said: None, answer: None, names };
     assert_eq!(judge(&removed, &gone), ("new", vec![]));
     for path in ["site", "home/sources/app.git"] {
         let found = Found { names: vec![path.to_owned()], ..gone.clone() };
         assert_eq!(rules(&removed, &found), ["project"], "{path}");
     }
 
-    let added = Expected { old: None, new: None, history: vec![], told: true, ..expected() };
+    let added = Expected { old: None, new: None, asked: None, history: vec![], told: true, ..expected() };
     assert!(rules(&added, &gone).contains(&"project"), "an acknowledged project is lost");
     let unheard = Expected { told: false, ..added };
     assert_eq!(judge(&unheard, &gone), ("old", vec![]));
+}
+
+#[test]
+fn what_fails_leaves_the_old_release_and_is_put_aside() {
+    let expected = Expected { new: None, ..expected() };
+    let told = Expected { told: true, ..expected.clone() };
+    assert_eq!(judge(&expected, &old()), ("old", vec![]));
+    assert_eq!(rules(&told, &old()), ["history"], "it was told to be rolled back");
+    let mut back = old();
+    let said = back.said.as_mut().unwrap();
+    said.history[0].outcome = Some("rolled_back".to_owned());
+    assert_eq!(rules(&told, &back), ["quarantine"]);
+    back.said.as_mut().unwrap().aside.push("b".to_owned());
+    assert_eq!(judge(&told, &back), ("old", vec![]));
+    assert!(rules(&expected, &new()).contains(&"live tree"), "it must never stay");
+    let mut stuck = new();
+    let said = stuck.said.as_mut().unwrap();
+    said.status.waiting = Some(Waiting { deployment: 2 });
+    said.history[0].outcome = None;
+    assert_eq!(
+        judge(&Expected { may_wait: true, settled: false, ..expected.clone() }, &stuck),
+        ("stuck", vec![])
+    );
+    let nothing = Found { current: None, live: None, ..old() };
+    assert!(rules(&expected, &nothing).contains(&"live tree"), "nothing is live");
+    let mut aside = old();
+    aside.said.as_mut().unwrap().aside.push("b".to_owned());
+    assert_eq!(rules(&expected, &aside), ["quarantine"], "it was only cancelled");
+}
+
+#[test]
+fn a_setting_is_the_old_or_the_new_one() {
+    let answers = Some(("5".to_owned(), "3".to_owned()));
+    let expected = Expected { new: None, asked: None, puts_aside: None, answers, ..expected() };
+    let told = Expected { told: true, ..expected.clone() };
+    let found = |answer: &str| {
+        let mut found = Found { answer: Some(answer.to_owned()), ..old() };
+        found.said.as_mut().unwrap().history.remove(0);
+        found
+    };
+    assert_eq!(judge(&expected, &found("5")), ("old", vec![]));
+    assert_eq!(judge(&told, &found("3")), ("new", vec![]));
+    assert_eq!(rules(&told, &found("5")), ["acknowledged"]);
+    assert_eq!(rules(&expected, &found("4")), ["answer"]);
+    let lost = Found { current: None, live: None, ..found("3") };
+    assert!(rules(&expected, &lost).contains(&"live tree"), "it changes nothing else");
 }
 
 #[test]
@@ -248,6 +313,7 @@ fn complaints_are_clear() {
     let clear = "error in stage ship: cannot write /w/site/a [host/io]\n  why   EIO\n";
     assert_eq!(complaint(Some(0), "", "/w"), vec![]);
     assert_eq!(complaint(Some(10), clear, "/w"), vec![]);
+    assert_eq!(complaint(Some(13), "error: it is put aside [gate/quarantine]\n", "/w"), vec![]);
     assert_eq!(complaint(Some(101), clear, "/w").len(), 1, "an exit code without a meaning");
     assert_eq!(complaint(None, clear, "/w").len(), 1, "a death");
     assert_eq!(complaint(Some(1), &format!("thread panicked at x\n{clear}"), "/w").len(), 1, "a panic");

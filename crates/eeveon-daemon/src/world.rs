@@ -1,0 +1,77 @@
+//! What the daemon is put into: projects, repositories and deployments, as whoever composes it knows
+//! them.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use eeveon_core::{CommitId, DeploymentId, ProjectName};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Edge, Missed, Schedule, Start, Watch, Windows};
+
+/// A project, as far as the daemon has to know it.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// Its name.
+    pub name: ProjectName,
+    /// The branch it deploys.
+    pub branch: String,
+    /// Where and how often to look.
+    pub watch: Watch,
+    /// Whether it deploys by itself; what is asked for by hand it deploys anyway.
+    pub automatic: bool,
+    /// When it deploys without a new commit.
+    pub schedules: Vec<(Schedule, Missed)>,
+    /// When it may.
+    pub windows: Windows,
+    /// How long a deployment is expected to take.
+    pub expected: Duration,
+    /// What it waits for.
+    pub after: Vec<Edge>,
+}
+
+/// What a look at a repository found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sighting {
+    /// The newest commit of the branch.
+    pub commit: CommitId,
+    /// Whether it is live already.
+    pub live: bool,
+}
+
+/// How carrying out a request went.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// The deployment, if it came to one.
+    pub deployment: Option<DeploymentId>,
+    /// The commit that serves because of it.
+    pub succeeded: Option<CommitId>,
+    /// Whether the same may be tried again by itself, because the cause may pass.
+    pub again: bool,
+    /// What to tell whoever waits, in one line.
+    pub words: String,
+    /// The exit code a command would end with.
+    pub exit: u8,
+}
+
+/// What the daemon is put into: everything it cannot do itself.
+#[async_trait]
+pub trait World: fmt::Debug + Send + Sync {
+    /// Returns all projects when any of them changed since the last call, and nothing otherwise.
+    async fn changed(&self) -> Option<Vec<Project>>;
+    /// Looks at a project's repository.
+    ///
+    /// # Errors
+    ///
+    /// Says in one line why it cannot be seen.
+    async fn look(&self, project: &ProjectName) -> Result<Sighting, String>;
+    /// Carries a request out, to its end. When `stop` fires the deployment is taken back.
+    async fn carry_out(&self, start: &Start, stop: &CancellationToken) -> Done;
+    /// Finishes or takes back what processes left that died.
+    async fn settle(&self);
+    /// Delivers what there is to tell, until `stop` fires.
+    async fn tell(&self, stop: &CancellationToken);
+    /// Says something to whoever runs the daemon.
+    fn say(&self, project: Option<&ProjectName>, words: &str);
+}

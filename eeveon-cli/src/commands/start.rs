@@ -1,0 +1,52 @@
+//! `start` and `stop`: automatic deploys, on and off.
+
+use clap::Args;
+use eeveon_store::AutomaticOff;
+use jiff::Timestamp;
+
+use crate::{App, CliError, Exit, render::Line};
+
+/// Let a project deploy by itself again.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: ee-deploy start shop")]
+pub struct Start {
+    /// The project
+    #[arg(value_name = "PROJECT")]
+    name: String,
+}
+
+/// Keep a project from deploying by itself.
+///
+/// What runs goes on to its end. Commands deploy all the same.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: ee-deploy stop shop --reason 'until the sale is over'")]
+pub struct Stop {
+    /// The project
+    #[arg(value_name = "PROJECT")]
+    name: String,
+    /// Why, for whoever wonders
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+impl Start {
+    /// Runs the command.
+    pub async fn run(self, app: &App) -> Result<Exit, CliError> {
+        let name = app.project(&self.name)?;
+        app.store.set_automatic(&name, None).await?;
+        app.ui.note(Line::new(format!("{name} deploys by itself as long as a daemon runs")));
+        Ok(Exit::Done)
+    }
+}
+
+impl Stop {
+    /// Runs the command.
+    pub async fn run(self, app: &App) -> Result<Exit, CliError> {
+        let name = app.project(&self.name)?;
+        let off = AutomaticOff { by: app.actor(), reason: self.reason, at: Timestamp::now() };
+        app.store.set_automatic(&name, Some(off)).await?;
+        app.ui
+            .note(Line::new(format!("{name} deploys only when somebody says so; `ee-deploy start {name}`")));
+        Ok(Exit::Done)
+    }
+}

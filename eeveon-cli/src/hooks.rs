@@ -1,0 +1,286 @@
+//! Webhooks: the secrets of hooks, and what a delivery comes to.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use eeveon_core::{Actor, ProjectName, Secret, Trigger, Untrusted};
+use eeveon_daemon::{Answer, Ask, DaemonError, Handle, Seen, Taken, Want};
+use eeveon_server::{Bytes, HeadersView, HookAddress, Readiness, Reply, Webhooks};
+use eeveon_source::{
+    RepoUrl,
+    forge::{self, Delivery, DeliveryId, Filter, Hook, Provider},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    App, CliError, config,
+    home::{Home, Replace, write_new},
+};
+
+/// The version of a key file's form.
+const FORMAT: u32 = 1;
+
+/// The secrets of one hook, as they are kept in `keys/`: a file only its owner may read.
+#[derive(Serialize, Deserialize)]
+struct KeyFile {
+    format: u32,
+    current: String,
+    /// Still valid while the forge changes to the new one.
+    previous: Option<String>,
+}
+
+fn key_file(home: &Home, project: &ProjectName, provider: Provider) -> PathBuf {
+    home.keys().join(format!("hook.{project}.{provider}"))
+}
+
+fn read(home: &Home, project: &ProjectName, provider: Provider) -> Result<Option<KeyFile>, CliError> {
+    let path = key_file(home, project, provider);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(CliError::io("read", &path, error)),
+    };
+    let invalid = |error: String| CliError::io("read", &path, std::io::Error::other(error));
+    let keys: KeyFile = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    match keys.format {
+        FORMAT => Ok(Some(keys)),
+        format => Err(invalid(format!("it has format {format}, and this version knows {FORMAT}"))),
+    }
+}
+
+/// What became of asking for a hook's secret.
+pub(crate) enum Shown {
+    /// It was made now, and can be shown this once.
+    New(Secret),
+    /// It was made and shown before.
+    Before,
+}
+
+/// Makes the secret of a hook, unless there is one. With `rotate` a new one is made, and the one before
+/// stays valid beside it.
+///
+/// # Errors
+///
+/// It cannot be read or written.
+pub(crate) fn secret(
+    home: &Home,
+    project: &ProjectName,
+    provider: Provider,
+    rotate: bool,
+) -> Result<Shown, CliError> {
+    let known = read(home, project, provider)?;
+    if known.is_some() && !rotate {
+        return Ok(Shown::Before);
+    }
+    let path = key_file(home, project, provider);
+    let io = |error: std::io::Error| CliError::io("write", &path, error);
+    let mut random = [0; 32];
+    let file = fs::File::open("/dev/urandom").map_err(io)?;
+    std::io::Read::read_exact(&mut std::io::Read::take(file, 32), &mut random).map_err(io)?;
+    let current = match provider {
+        Provider::Generic => format!("whsec_{}", base64(&random)),
+        _ => random.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let keys = KeyFile { format: FORMAT, current, previous: known.map(|it| it.current) };
+    let text = serde_json::to_string(&keys).map_err(|error| io(std::io::Error::other(error)))?;
+    let replace = if keys.previous.is_some() { Replace::Always } else { Replace::Never };
+    write_new(&path, text.as_bytes(), replace).map_err(io)?;
+    let wrong = || io(std::io::Error::other("the secret is empty"));
+    Ok(Shown::New(Secret::new(keys.current).ok_or_else(wrong)?))
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let letter = |six: u32| LETTERS.get(six as usize & 63).map_or('A', |it| char::from(*it));
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        text.push(letter(bits >> 18));
+        text.push(letter(bits >> 12));
+        text.push(if chunk.len() > 1 { letter(bits >> 6) } else { '=' });
+        text.push(if chunk.len() > 2 { letter(bits) } else { '=' });
+    }
+    text
+}
+
+/// Takes deliveries for the daemon.
+#[derive(Clone, Debug)]
+pub(crate) struct Hooks {
+    /// The home, the store.
+    pub app: App,
+    /// The daemon.
+    pub daemon: Handle,
+}
+
+/// A delivery whose sender knows the secret.
+struct Proven {
+    delivery: Delivery,
+    config: config::ProjectConfig,
+}
+
+impl Hooks {
+    /// Proves a delivery and reads it. Blocks.
+    fn prove(&self, to: &HookAddress, headers: &HeadersView, body: &[u8]) -> Result<Proven, Reply> {
+        let provider = Provider::parse(&to.provider);
+        let keys = provider.map(|provider| read(&self.app.home, &to.project, provider));
+        let (keys, is_there) = match keys {
+            Some(Ok(Some(keys))) => (keys, true),
+            Some(Err(_)) => return Err(Reply::Failed),
+            // The same work for a hook that does not exist.
+            Some(Ok(None)) | None => {
+                let current = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned();
+                (KeyFile { format: FORMAT, current, previous: None }, false)
+            }
+        };
+        let secret = |text: &str| Secret::new(text).ok_or(Reply::Failed);
+        let (current, previous) = (secret(&keys.current)?, keys.previous.as_deref().map(secret).transpose()?);
+        let hook = Hook::new(provider.unwrap_or(Provider::Generic), &current, previous.as_ref());
+        let hook = hook.map_err(|_| Reply::Failed)?;
+        let proof = hook.verify(headers.iter(), body, Timestamp::now());
+        let proof = match (proof, is_there) {
+            (Ok(proof), true) => proof,
+            (Err(error), true) => {
+                tracing::warn!(project = %to.project, provider = to.provider, %error, "a delivery was refused");
+                return Err(Reply::Refused);
+            }
+            (_, false) => return Err(Reply::Unknown),
+        };
+        let delivery = proof.parse().map_err(|error| Reply::Malformed { why: error.to_string() })?;
+        let file = self.app.home.project_file(&to.project);
+        let config = config::load(&file, &to.project).map_err(|_| Reply::Failed)?;
+        Ok(Proven { delivery, config })
+    }
+
+    /// Decides what a proven delivery asks for, if anything, and says why.
+    async fn judge(&self, to: &HookAddress, proven: &Proven) -> (Option<Ask>, String) {
+        let Proven { delivery, config } = proven;
+        let is_ours = match (&delivery.repository, RepoUrl::parse(&config.source.repo)) {
+            // What a folder on this machine is called elsewhere, nobody can tell.
+            (Some(names), Ok(url)) if url.host().is_some() => names.may_be(&url),
+            _ => true,
+        };
+        if !is_ours {
+            return (None, "it is about another repository".to_owned());
+        }
+        if self.app.store.automatic(&to.project).await.is_ok_and(|off| off.is_some()) {
+            return (None, "automatic deploys are switched off".to_owned());
+        }
+        let filter = Filter {
+            branch: config.source.branch.clone(),
+            paths: config.webhook.paths.clone(),
+            tags: Some(config.webhook.tags.clone()).filter(|it| !it.is_empty()),
+            releases: config.webhook.releases,
+        };
+        let decision = forge::decide(&delivery.events, &filter);
+        let branch = match decision.deploy {
+            Some(eeveon_source::Want::Branch(name) | eeveon_source::Want::Tag(name)) => name,
+            Some(eeveon_source::Want::Revision(name)) => name,
+            Some(eeveon_source::Want::Default) => config.source.branch.clone(),
+            None => return (None, decision.why),
+        };
+        let sender = delivery.sender.clone().unwrap_or_else(|| Untrusted::from(to.provider.clone()));
+        let ask = Ask {
+            project: to.project.clone(),
+            want: Want::Newest { branch, commit: None, seen: Seen::default() },
+            actor: Actor::Webhook(sender),
+            trigger: Trigger::Webhook,
+            reason: None,
+        };
+        (Some(ask), decision.why)
+    }
+}
+
+#[async_trait]
+impl Webhooks for Hooks {
+    async fn deliver(&self, to: HookAddress, headers: HeadersView, body: Bytes) -> Reply {
+        let now = Timestamp::now();
+        let digest: String =
+            Sha256::digest(&body).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let (hooks, address) = (self.clone(), to.clone());
+        let proven = tokio::task::spawn_blocking(move || hooks.prove(&address, &headers, &body)).await;
+        let proven = match proven {
+            Ok(Ok(proven)) => proven,
+            Ok(Err(reply)) => return reply,
+            Err(_) => return Reply::Failed,
+        };
+        let (ask, why) = self.judge(&to, &proven).await;
+        // A forge that names no delivery may well send the same body twice and mean it.
+        let id = proven.delivery.id.as_ref().map(DeliveryId::as_str).map(str::to_owned);
+        let record = eeveon_store::Delivery {
+            project: to.project.clone(),
+            provider: to.provider.clone(),
+            id: id.unwrap_or_else(|| format!("{digest}-{}", now.as_millisecond())),
+            received_at: now,
+            accepted: ask.is_some(),
+            why: why.clone(),
+            ask: ask.as_ref().and_then(|ask| serde_json::to_string(ask).ok()),
+        };
+        let Some(ask) = ask else {
+            return match self.app.store.take_delivery(&record, &[]).await {
+                Ok(_) => Reply::Ignored { why },
+                Err(_) => Reply::Failed,
+            };
+        };
+        match self.daemon.ask(ask, Some(record)).await {
+            Ok(Taken::Repeated) => Reply::Ignored { why: "this delivery came before".to_owned() },
+            Ok(Taken::Answered { answer, .. }) => Reply::Accepted { why: told(&why, &answer) },
+            Err(DaemonError::Refused(refusal)) => {
+                tracing::warn!(project = %to.project, %refusal, "the queue took no delivery");
+                Reply::Busy { retry_after: std::time::Duration::from_secs(30) }
+            }
+            Err(_) => Reply::Failed,
+        }
+    }
+}
+
+fn told(why: &str, answer: &Answer) -> String {
+    match answer {
+        Answer::Queued { position } => format!("{why}; it is number {position} in line"),
+        Answer::Coalesced { into, .. } => format!("{why}; request {into} does it"),
+        Answer::Replaced { earlier, .. } => format!("{why}; it takes the place of request {earlier}"),
+        Answer::Refused(refusal) => format!("{why}; {refusal}"),
+    }
+}
+
+/// Whether deliveries can be taken: the daemon answers, and the store can be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    /// The store.
+    pub app: App,
+    /// The daemon.
+    pub daemon: Handle,
+}
+
+#[async_trait]
+impl Readiness for Ready {
+    async fn ready(&self) -> Result<(), String> {
+        self.app.store.newest_position().await.map_err(|error| error.to_string())?;
+        self.daemon.overview().await.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// Returns the hooks for a daemon.
+pub(crate) fn app(app: &App, daemon: Handle) -> eeveon_server::App {
+    eeveon_server::App {
+        webhooks: Arc::new(Hooks { app: app.clone(), daemon: daemon.clone() }),
+        readiness: Arc::new(Ready { app: app.clone(), daemon }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_agrees_with_the_vectors_of_rfc_4648() {
+        for (plain, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(plain.as_bytes()), text);
+        }
+    }
+}
