@@ -23,6 +23,8 @@ pub struct App {
     pub environment: Environment,
     /// This process.
     pub me: Owner,
+    /// The deployment the command has opened, once it has.
+    pub(crate) opened: Arc<OnceLock<DeploymentId>>,
     /// The project the command is about, once it is known: its failure then says what is live.
     pub(crate) concerned: Arc<OnceLock<Site>>,
     /// Fires when a person or the system wants the command to stop.
@@ -42,7 +44,17 @@ impl App {
         let me = Owner::this_process(format!("{}: ee-deploy {command}", environment.user));
         home.keep_ballast();
         let interrupted = crate::signals::listen()?;
-        Ok(Self { ui, home, home_id, store, environment, me, interrupted, concerned: Arc::default() })
+        Ok(Self {
+            ui,
+            home,
+            home_id,
+            store,
+            environment,
+            me,
+            interrupted,
+            opened: Arc::default(),
+            concerned: Arc::default(),
+        })
     }
 
     /// Returns who asks.

@@ -333,6 +333,7 @@ async fn carry_out(
 ) -> Result<Ending, CliError> {
     let id = app.store.reserve_deployment().await?;
     held.works_on(id);
+    let _only_the_first_counts = app.opened.set(id);
     let feed = Feed::default();
     let follower = render::watch(app.ui, &feed);
     let engine = site.engine(app, held, &feed);

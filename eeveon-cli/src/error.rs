@@ -113,6 +113,9 @@ pub enum CliError {
     /// Nothing to go back to, or a gate of the order said no.
     #[error(transparent)]
     Rollback(#[from] eeveon_rollback::RollbackError),
+    /// Removing what was deployed stopped half way.
+    #[error("what was deployed is removed only in part: {0}")]
+    HalfRemoved(StepError),
     /// Any other library's error.
     #[error("{0}")]
     Step(StepError),
@@ -136,6 +139,18 @@ impl CliError {
     /// Makes an error about how a command was used.
     pub fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Usage { message: message.into(), hint: hint.into() }
+    }
+
+    /// Tells whether the store has no room left.
+    pub(crate) fn is_full_disk(&self) -> bool {
+        let mut error: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(one) = error {
+            if matches!(one.downcast_ref(), Some(eeveon_store::StoreError::Full { .. })) {
+                return true;
+            }
+            error = one.source();
+        }
+        matches!(self, Self::Store(eeveon_store::StoreError::Full { .. }))
     }
 
     fn inner(&self) -> Option<&dyn Diagnose> {
@@ -192,6 +207,7 @@ impl Diagnose for CliError {
             Self::Interrupted => "cli/interrupted",
             Self::Findings(..) => "cli/findings",
             Self::Output(_) => "cli/output",
+            Self::HalfRemoved(_) => "cli/half-removed",
             Self::Config(error) => error.code(),
             Self::Secret(error) => error.code(),
             Self::Engine(error) => error.code(),
@@ -209,6 +225,7 @@ impl Diagnose for CliError {
                 "put the id back: it is also in `.eeveon/target.json` of every folder this home deployed to".into()
             }
             Self::Io { .. } => "check the path's permissions and the space left on its disk".into(),
+            Self::HalfRemoved(_) => "mend that, then repeat the command: it goes on from where it stopped".into(),
             Self::UnknownProject { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`? `ee-deploy list` shows all").into()
             }

@@ -40,11 +40,12 @@ pub use args::Cli;
 pub use error::CliError;
 pub use exit::Exit;
 
-use eeveon_core::Diagnose as _;
+use eeveon_core::DeploymentId;
 
 use crate::{
     app::App,
     args::Command,
+    deploying::Ending,
     environment::Environment,
     home::Home,
     render::{Line, Serving, Ui},
@@ -101,26 +102,44 @@ async fn run_with_room(ui: Ui, cli: Cli, environment: Environment) -> Result<Exi
         _ => {}
     }
     let home = Home::find(cli.global.home.clone(), environment.home.as_ref()).map_err(Unable::early)?;
-    match run(ui, cli.clone(), environment.clone(), home.clone()).await {
-        Err(unable)
-            if matches!(unable.error.code(), "store/full" | "engine/journal") && home.drop_ballast() =>
-        {
-            ui.note(Line::new("the disk is full; trying again with the space kept in hand"));
-            run(ui, cli, environment, home).await
+    let command = name(&cli.command);
+    let open =
+        || async { App::open(ui, home.clone(), environment.clone(), command).await.map_err(Unable::early) };
+    let app = open().await?;
+    match act(&app, cli.command.clone()).await {
+        Err(unable) if unable.error.is_full_disk() && home.drop_ballast() => {
+            ui.note(Line::new("the disk is full; going on with the space kept in hand"));
+            match app.opened.get() {
+                // It is settled and told; doing it once more would be another deployment.
+                Some(deployment) => finish(&open().await?, *deployment, unable).await,
+                None => act(&open().await?, cli.command).await,
+            }
         }
         result => result,
     }
 }
 
+/// Settles a deployment that had to stop, and tells how it ended.
+async fn finish(app: &App, id: DeploymentId, stopped: Unable) -> Result<Exit, Unable> {
+    settling::settle(app).await.map_err(Unable::early)?;
+    let told = async {
+        let deployment = view::deployment(app, id).await?;
+        let site = compose::Site::concerned(app, &deployment.release.project).await?;
+        let ending = match (&deployment.outcome, &deployment.parked) {
+            (Some(_), _) => Ending::Closed(Box::new(deployment)),
+            (None, Some(_)) => Ending::Parked(Box::new(deployment)),
+            (None, None) => return Ok(None),
+        };
+        reporting::report(app, &site, ending).await.map(Some)
+    };
+    let told = told.await.map_err(Unable::early)?;
+    notifying::deliver(app).await;
+    told.ok_or(stopped)
+}
+
 /// Returns the command line as clap knows it, for generated pages.
 pub fn command_line() -> clap::Command {
     Cli::command()
-}
-
-async fn run(ui: Ui, cli: Cli, environment: Environment, home: Home) -> Result<Exit, Unable> {
-    let command = cli.command;
-    let app = App::open(ui, home, environment, name(&command)).await.map_err(Unable::early)?;
-    act(&app, command).await
 }
 
 /// Runs a command in an opened home: what was left before it, and what there is to tell after it.

@@ -67,6 +67,7 @@ impl World {
             environment: Environment { path: std::env::var_os("PATH"), ..Environment::default() },
             me,
             concerned: Arc::default(),
+            opened: Arc::default(),
             interrupted: CancellationToken::new(),
         }
     }

@@ -1,6 +1,8 @@
 //! What several commands show: a deployment as JSON, what is live, who runs what.
 
-use eeveon_core::{CommitId, DeploymentId, Failure, Outcome, ProjectName, ReleaseNumber, StepKey, Untrusted};
+use eeveon_core::{
+    CommitId, DeploymentId, Failure, Kind, Outcome, ProjectName, ReleaseNumber, StepKey, Untrusted,
+};
 use eeveon_store::{Checked, Deployment, DeploymentFilter, KnownRelease, Liveness};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -25,6 +27,10 @@ pub(crate) struct DeploymentRow {
     finished_at: Option<Timestamp>,
     duration_ms: Option<i64>,
     failure: Option<Failure>,
+    /// `deploy` or `rollback`.
+    kind: Kind,
+    /// The step that waits for a person.
+    waiting: Option<StepKey>,
     /// The health checks that came to an end: `{step, passed, looks}`.
     checks: Vec<Checked>,
     /// The steps that were taken back.
@@ -34,6 +40,7 @@ pub(crate) struct DeploymentRow {
 impl From<Deployment> for DeploymentRow {
     fn from(it: Deployment) -> Self {
         let duration = |end: Timestamp| end.as_millisecond().saturating_sub(it.started_at.as_millisecond());
+        let waiting = it.parked.as_ref().map(|(step, _)| step.clone());
         let parked = it.parked.and_then(|(_, failure)| failure);
         Self {
             id: it.id,
@@ -50,6 +57,8 @@ impl From<Deployment> for DeploymentRow {
             author: it.release.revision.author,
             started_at: it.started_at,
             finished_at: it.finished_at,
+            kind: it.kind,
+            waiting,
             checks: it.checks,
             undone: it.undone,
         }

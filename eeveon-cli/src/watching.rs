@@ -10,7 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use eeveon_core::{CommitId, Diagnose as _, Outcome, ProjectName, Retry};
-use eeveon_daemon::{Calendar, Done, Edge, Project, Schedule, Sighting, Start, Want, Watch, Windows, World};
+use eeveon_daemon::{
+    Calendar, Courier, Done, Edge, Project, Schedule, Sighting, Start, Want, Watch, Windows, World,
+};
 use eeveon_source::RepoUrl;
 use eeveon_store::DeploymentFilter;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +40,7 @@ pub(crate) struct Watching {
     app: App,
     /// The only projects that are watched; all of them without.
     only: Option<ProjectName>,
+    courier: Courier,
     known: Mutex<BTreeMap<ProjectName, Known>>,
 }
 
@@ -55,7 +58,8 @@ struct Known {
 impl Watching {
     /// Puts a daemon into the world of `app`. With `only`, it watches that project alone.
     pub(crate) fn new(app: App, only: Option<ProjectName>) -> Self {
-        Self { app, only, known: Mutex::default() }
+        let courier = notifying::courier(&app);
+        Self { app, only, courier, known: Mutex::default() }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProjectName, Known>> {
@@ -124,7 +128,12 @@ impl Watching {
     async fn deploy(&self, start: &Start, stop: &CancellationToken) -> Result<Ending, CliError> {
         let name = &start.ask.project;
         // The file may have changed since it was looked at.
-        let app = App { interrupted: stop.clone(), concerned: Arc::default(), ..self.app.clone() };
+        let app = App {
+            interrupted: stop.clone(),
+            concerned: Arc::default(),
+            opened: Arc::default(),
+            ..self.app.clone()
+        };
         let site = Site::open(&app, name).await?;
         if start.deaths > 0 {
             let held = lease::hold(&app, name, site.seen(), PATIENCE).await?;
@@ -291,7 +300,7 @@ impl World for Watching {
     }
 
     async fn tell(&self, stop: &CancellationToken) {
-        let courier = notifying::courier(&self.app);
+        let courier = &self.courier;
         let told = async {
             if courier.has_work().await? {
                 courier.post().await?;

@@ -180,12 +180,16 @@ impl Engine {
     /// As [`Engine::deploy`].
     pub async fn recover(&self, id: DeploymentId, session: &Session) -> Result<Outcome, EngineError> {
         let run = Run::load(self, id, session).await?;
-        let (past_pivot, settled) = {
+        let (past_pivot, settled, begun) = {
             let ledger = run.ledger.lock().await;
             let state = &ledger.state;
-            (state.is_past_pivot(), state.unwinding || state.parked.is_some() || state.outcome.is_some())
+            let settled = state.unwinding || state.parked.is_some() || state.outcome.is_some();
+            (state.is_past_pivot(), settled, state.begun_past_return())
         };
-        if !past_pivot && !settled {
+        if let (false, false, Some(step)) = (past_pivot, settled, begun) {
+            // It serves, and going back does not change everything back: a person decides.
+            run.record(Record::Parked { step, failure: None }).await?;
+        } else if !past_pivot && !settled {
             let reason = Some("the process that ran it died".to_owned());
             run.record(Record::Cancelled { by: Actor::Engine, reason }).await?;
         }

@@ -170,6 +170,15 @@ impl State {
         self.plan.steps().any(|step| step.stage == Stage::Switch && self.steps.contains_key(&step.key))
     }
 
+    /// Returns the step that was under way, when the release may serve and was declared irreversible.
+    pub fn begun_past_return(&self) -> Option<StepKey> {
+        let is_irreversible = self.request.as_ref().is_some_and(|it| it.irreversible);
+        let begun =
+            |it: &&StepSpec| it.stage != Stage::Switch && self.steps.get(&it.key) == Some(&Progress::Started);
+        let step = self.plan.steps().find(begun).map(|it| it.key.clone());
+        step.filter(|_| is_irreversible && self.has_switched())
+    }
+
     /// Returns the steps of the wave whose turn it is: to be run, or when turning back to be taken
     /// back. Empty when nothing is left.
     fn due(&self) -> Vec<StepKey> {

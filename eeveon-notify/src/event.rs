@@ -116,11 +116,12 @@ impl EventKind {
             Self::Succeeded => Level::Success,
             Self::Failed | Self::RolledBack => Level::Failure,
             Self::Refused
+            | Self::Cancelled
             | Self::WaitingForApproval
             | Self::Parked
             | Self::Quarantined
             | Self::CheckFlapping => Level::Warning,
-            Self::Started | Self::Cancelled | Self::Test => Level::Info,
+            Self::Started | Self::Test => Level::Info,
         }
     }
 }

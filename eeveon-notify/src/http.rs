@@ -3,6 +3,7 @@
 
 use std::{error::Error, fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use base64::Engine as _;
 use eeveon_core::{Secret, Secrets, Untrusted, untrusted::printable};
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::{
@@ -177,6 +178,12 @@ impl Outgoing {
         hidden.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
         hidden.extend([url.password().unwrap_or_default().to_owned(), url.username().to_owned()]);
         hidden.extend(url.host_str().map(str::to_owned));
+        // What is encoded in the address may come back decoded, and user and password as a client
+        // sends them (RFC 7617).
+        let pair = format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default()));
+        hidden.push(base64::engine::general_purpose::STANDARD.encode(pair));
+        let plain: Vec<String> = hidden.iter().map(|it| decoded(it)).collect();
+        hidden.extend(plain);
         let mut headers = HeaderMap::new();
         let agent = concat!("eeveon/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
@@ -265,6 +272,19 @@ fn from_header(headers: &HeaderMap) -> Option<Duration> {
 fn from_json(answer: &Value) -> Option<Duration> {
     let found = answer.get("retry_after").or_else(|| answer.pointer("/parameters/retry_after"))?;
     Duration::try_from_secs_f64(found.as_f64()?).ok()
+}
+
+/// Undoes the encoding of RFC 3986, section 2.1.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let byte = digits.filter(|_| *first == b'%').and_then(|two| u8::from_str_radix(two, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Takes secrets out of a text. Very short ones are left: they open nothing, and would eat words.

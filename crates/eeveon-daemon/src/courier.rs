@@ -7,7 +7,7 @@
 //! more; when that process dies too, it is given up with that reason, for a person to look at.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -37,7 +37,7 @@ const BATCH: u32 = 500;
 const TOLD: usize = 20;
 
 /// Letters of one channel looked at together.
-const LETTERS: u32 = 200;
+const LETTERS: usize = 200;
 
 /// A lease on a project's letters ends this long after its last sign of life, which is before each
 /// message: sending one is over much earlier.
@@ -260,14 +260,15 @@ impl Courier {
     /// The store failed.
     pub async fn deliver(&self, stop: &CancellationToken) -> Result<Round, StoreError> {
         let filter = LetterFilter { follower: FOLLOWER.to_owned(), ..LetterFilter::default() };
-        let mut due: BTreeMap<ProjectName, Vec<Letter>> = BTreeMap::new();
+        let mut due: BTreeSet<(ProjectName, String)> = BTreeSet::new();
         for letter in self.store.letters(&filter).await? {
             let waits = letter.state == LetterState::Waiting && letter.due_at <= self.clock.now();
             if waits || letter.state == LetterState::Sending {
-                due.entry(letter.project.clone()).or_default().push(letter);
+                due.insert((letter.project, letter.channel));
             }
         }
-        let rounds = due.into_keys().map(|project| self.deliver_project(project, stop));
+        // Each channel by itself, also against other processes: none waits for a slow one.
+        let rounds = due.into_iter().map(|(project, channel)| self.deliver_to(project, channel, stop));
         let mut sum = Round::default();
         for round in join_all(rounds).await {
             sum.add(round?);
@@ -275,28 +276,30 @@ impl Courier {
         Ok(sum)
     }
 
-    async fn deliver_project(
+    async fn deliver_to(
         &self,
         project: ProjectName,
+        channel: String,
         stop: &CancellationToken,
     ) -> Result<Round, StoreError> {
-        let Some(lease) = self.lease(&project).await? else { return Ok(Round::default()) };
-        let book = self.book.look_up(&project).await;
-        let result = match book {
-            Ok(Some(book)) => self.deliver_all(&project, &book, &lease, stop).await,
+        let Some(lease) = self.lease(&project, &channel).await? else { return Ok(Round::default()) };
+        let result = match self.book.look_up(&project).await {
+            Ok(Some(book)) if channel == UNKNOWN => self.readdress(&project, &book, stop).await,
+            Ok(Some(book)) => match book.channels.iter().find(|it| it.notifier.name() == channel) {
+                Some(channel) => self.deliver_channel(&project, channel, &lease, stop).await,
+                // It was taken away.
+                None => self.forget(&project, &channel).await.map(|()| Round::default()),
+            },
             // Nobody is left to be told.
-            Ok(None) => self.forget(&project).await.map(|()| Round::default()),
-            Err(why) => {
-                let delayed = vec![(project.clone(), UNKNOWN.to_owned(), why)];
-                Ok(Round { delayed, ..Round::default() })
-            }
+            Ok(None) => self.forget(&project, &channel).await.map(|()| Round::default()),
+            Err(why) => Ok(Round { delayed: vec![(project.clone(), channel, why)], ..Round::default() }),
         };
         self.store.release(&lease).await?;
         result
     }
 
-    async fn lease(&self, project: &ProjectName) -> Result<Option<Lease>, StoreError> {
-        let name = format!("notify/{project}");
+    async fn lease(&self, project: &ProjectName, channel: &str) -> Result<Option<Lease>, StoreError> {
+        let name = format!("notify/{project}/{channel}");
         let mut dead = None;
         loop {
             match self.store.acquire(&name, &self.me, LIFETIME, dead, Fence(0)).await? {
@@ -310,65 +313,63 @@ impl Courier {
         }
     }
 
-    async fn forget(&self, project: &ProjectName) -> Result<(), StoreError> {
-        let filter = LetterFilter {
-            follower: FOLLOWER.to_owned(),
-            project: Some(project.clone()),
-            ..LetterFilter::default()
-        };
-        for letter in self.store.letters(&filter).await? {
+    /// Drops the letters of a channel that is not there any more, those given up apart.
+    async fn forget(&self, project: &ProjectName, channel: &str) -> Result<(), StoreError> {
+        for letter in self.of(project, channel).await? {
             self.store.forget(letter.id).await?;
         }
         Ok(())
     }
 
-    async fn deliver_all(
-        &self,
-        project: &ProjectName,
-        book: &Addressees,
-        lease: &Lease,
-        stop: &CancellationToken,
-    ) -> Result<Round, StoreError> {
-        let mut sum = Round::default();
-        self.readdress(project, book, &mut sum).await?;
-        let rounds = book.channels.iter().map(|channel| self.deliver_channel(project, channel, lease, stop));
-        for round in join_all(rounds).await {
-            sum.add(round?);
-        }
-        Ok(sum)
+    /// Returns the letters of a channel that are on their way.
+    async fn of(&self, project: &ProjectName, channel: &str) -> Result<Vec<Letter>, StoreError> {
+        let filter = LetterFilter {
+            follower: FOLLOWER.to_owned(),
+            project: Some(project.clone()),
+            channel: Some(channel.to_owned()),
+            ..LetterFilter::default()
+        };
+        let mut letters = self.store.letters(&filter).await?;
+        letters.retain(|it| it.state != LetterState::Dead);
+        letters.truncate(LETTERS);
+        Ok(letters)
     }
 
-    /// Sees to letters whose channel is not there: those written while the configuration could not
-    /// be read go to everybody who wants them, those to a channel that was taken away to nobody.
+    /// Sends letters that were written while the configuration could not be read to everybody who wants
+    /// them, once. Nobody knew whom to tell, so none is kept for each of them.
     async fn readdress(
         &self,
         project: &ProjectName,
         book: &Addressees,
-        round: &mut Round,
-    ) -> Result<(), StoreError> {
-        let filter = LetterFilter {
-            follower: FOLLOWER.to_owned(),
-            project: Some(project.clone()),
-            ..LetterFilter::default()
+        stop: &CancellationToken,
+    ) -> Result<Round, StoreError> {
+        let mut round = Round::default();
+        let letters = self.of(project, UNKNOWN).await?;
+        let letters = match self.settle_interrupted(&letters, &mut round).await? {
+            true => self.of(project, UNKNOWN).await?,
+            false => letters,
         };
-        let is_there = |name: &str| book.channels.iter().any(|it| it.notifier.name() == name);
-        for letter in self.store.letters(&filter).await? {
-            if is_there(&letter.channel) || letter.state == LetterState::Dead {
-                continue;
-            }
-            if letter.channel != UNKNOWN {
-                self.store.forget(letter.id).await?;
-                continue;
+        for letter in letters {
+            if stop.is_cancelled() {
+                break;
             }
             let Some(letter) = self.store.begin_sending(letter.id).await? else { continue };
             let mut end = LetterEnd::Delivered;
             if let Some(event) = read(&letter) {
                 let message = Message::of(event);
-                for channel in book.channels.iter().filter(|it| it.route.wants(&message.event)) {
-                    match channel.notifier.notify(&message).await {
+                let wanted = book.channels.iter().filter(|it| it.route.wants(&message.event));
+                let sending = wanted.map(|channel| async {
+                    let sent = tokio::select! {
+                        sent = channel.notifier.notify(&message) => sent.map_err(|error| error.to_string()),
+                        () = stop.cancelled() => Err("it had not answered when the time was over".to_owned()),
+                    };
+                    (channel.notifier.name().to_owned(), sent)
+                });
+                for (name, sent) in join_all(sending).await {
+                    match sent {
                         Ok(()) => round.arrived = round.arrived.saturating_add(1),
                         Err(error) => {
-                            let (name, error) = (channel.notifier.name().to_owned(), error.to_string());
+                            let error = format!("{name}: {error}");
                             round.dead.push((project.clone(), name, error.clone()));
                             end = LetterEnd::Dead { error };
                         }
@@ -377,7 +378,7 @@ impl Courier {
             }
             self.store.settle(letter.id, end).await?;
         }
-        Ok(())
+        Ok(round)
     }
 
     async fn deliver_channel(
@@ -388,17 +389,8 @@ impl Courier {
         stop: &CancellationToken,
     ) -> Result<Round, StoreError> {
         let mut round = Round::default();
-        let filter = LetterFilter {
-            follower: FOLLOWER.to_owned(),
-            project: Some(project.clone()),
-            channel: Some(channel.notifier.name().to_owned()),
-            limit: LETTERS,
-            ..LetterFilter::default()
-        };
         'rounds: loop {
-            let letters = self.store.letters(&filter).await?;
-            let letters: Vec<Letter> =
-                letters.into_iter().filter(|it| it.state != LetterState::Dead).collect();
+            let letters = self.of(project, channel.notifier.name()).await?;
             if self.settle_interrupted(&letters, &mut round).await? {
                 continue;
             }

@@ -35,6 +35,9 @@ const MEMORY_FORMAT: u32 = 1;
 /// How often project files are looked at for changes.
 const RELOAD: Duration = Duration::from_secs(5);
 
+/// Rounds of deliveries that may be under way at once.
+const ROUNDS: usize = 64;
+
 /// Messages that may wait for the loop. Whoever sends more waits.
 const INBOX: usize = 1024;
 
@@ -175,13 +178,20 @@ impl Daemon {
         let stop = CancellationToken::new();
         let (world, ends) = (Arc::clone(&self.world), stop.clone());
         self.tasks.spawn(async move {
+            // A round goes on as long as its slowest channel; what comes meanwhile does not wait for it.
+            let mut rounds = JoinSet::new();
             while !ends.is_cancelled() {
-                world.tell(&ends).await;
+                while rounds.try_join_next().is_some() {}
+                if rounds.len() < ROUNDS {
+                    let (world, ends) = (Arc::clone(&world), ends.clone());
+                    rounds.spawn(async move { world.tell(&ends).await });
+                }
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_millis(500)) => {}
                     () = ends.cancelled() => {}
                 }
             }
+            while rounds.join_next().await.is_some() {}
         });
         stop
     }

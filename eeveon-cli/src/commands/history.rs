@@ -52,7 +52,10 @@ impl History {
             let what = match (&it.reason, it.kind) {
                 (Some(reason), eeveon_core::Kind::Rollback) => format!("rollback: {reason}"),
                 (None, eeveon_core::Kind::Rollback) => "rollback".to_owned(),
-                (_, eeveon_core::Kind::Deploy) => it.release.revision.subject.for_terminal(),
+                (Some(reason), eeveon_core::Kind::Deploy) => {
+                    format!("{} ({reason})", it.release.revision.subject.for_terminal())
+                }
+                (None, eeveon_core::Kind::Deploy) => it.release.revision.subject.for_terminal(),
             };
             table.row(vec![
                 Line::new(it.id.to_string()),

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use clap::Args;
-use eeveon_core::{Fence, Permit, ProjectName};
+use eeveon_core::{Fence, Permit, ProjectName, StepError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -75,7 +75,7 @@ impl Remove {
                 kept = Some(site.config.deploy.path.clone());
                 if self.purge {
                     let permit = Permit::new(held.session.fence(), CancellationToken::new());
-                    let left = site.host.purge(&permit).await?.left;
+                    let left = site.host.purge(&permit).await.map_err(stopped)?.left;
                     let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
                     kept = (!left.is_empty()).then(|| left.join(", "));
                 }
@@ -90,6 +90,14 @@ impl Remove {
         }
         forget(app, name)?;
         Ok(kept)
+    }
+}
+
+/// What is refused is refused before anything is removed; everything else may stop half way.
+fn stopped(error: StepError) -> CliError {
+    match error.diagnosis().code() {
+        "host/not-ours" | "host/other-home" | "host/fenced" | "host/locked" => CliError::Step(error),
+        _ => CliError::HalfRemoved(error),
     }
 }
 

@@ -110,6 +110,16 @@ impl Rollback {
 
     /// Takes back a deployment that waits for a person: what served before it serves again.
     async fn answer(&self, app: &App, site: &Site, waiting: Deployment) -> Result<Exit, CliError> {
+        let known = app.store.releases(&site.name).await?;
+        let release = view::known(&known, waiting.release.number).filter(|it| it.irreversible);
+        if let Some(release) = release {
+            let error = RollbackError::Irreversible { releases: vec![release.number()] };
+            match (self.yes, self.across_irreversible) {
+                (true, false) => return Err(error.into()),
+                (true, true) => {}
+                (false, _) => app.ui.err(Line::default().warn("  note    ").plain(error.to_string())),
+            }
+        }
         if !self.yes {
             let release = &waiting.release;
             let text = format!(

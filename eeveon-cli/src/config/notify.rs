@@ -286,7 +286,9 @@ impl Notify {
         let secrets = secrets.into_iter().filter(|(_, value)| !value.is_empty());
         let headers = self.headers.iter().map(|(name, value)| {
             let lower = name.to_ascii_lowercase();
-            let is_secret = ["auth", "token", "secret", "key", "cookie"].iter().any(|it| lower.contains(it));
+            let is_secret = ["auth", "token", "secret", "key", "cookie", "passw", "credential"]
+                .iter()
+                .any(|it| lower.contains(it));
             let value = if is_secret { hidden("headers", value) } else { credential("headers", value) };
             Ok((name.clone(), value?))
         });

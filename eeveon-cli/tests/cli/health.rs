@@ -295,8 +295,10 @@ fn an_irreversible_release_is_not_left_without_a_word() {
     // Whatever the policy says, a failing one is not gone back from by itself.
     sandbox.commit("migrates and is bad", &[("db/migrate/2.sql", "alter"), ("status", "500")]);
     sandbox.run(&["deploy", "app"]).expect_code(12);
-    sandbox.run(&["rollback", "app", "--yes", "--reason", "x"]).expect_code(0);
+    sandbox.run(&["rollback", "app", "--yes", "--reason", "x"]).expect_code(13);
     let args = ["rollback", "app", "--yes", "--reason", "x", "--across-irreversible"];
+    sandbox.run(&args).expect_code(0);
+    agree(&sandbox, Some("rolled_back"), Some("2"));
     sandbox.run(&args).expect_code(0);
     agree(&sandbox, Some("succeeded"), Some("1"));
 }
