@@ -44,7 +44,7 @@ impl Notifier for Teams {
         let wording = Wording::of(&message.event);
         let own = self.templates.render(self.http.channel(), &message.event);
         let body = match own {
-            Some(text) => envelope(&wording, text.lines().map(|line| block(&[run(line)])).collect()),
+            Some(text) => written(&wording, &text),
             None => {
                 let size = |wording: &Wording| lay_out(wording).to_string().len();
                 lay_out(&wording.within(MESSAGE_BYTES, size))
@@ -58,6 +58,20 @@ impl Notifier for Teams {
         // A workflow starts on every request that reaches it.
         self.http.address(&self.url).await?;
         Ok("an address is set; whether it is right only a message shows".to_owned())
+    }
+}
+
+/// Lays out what an operator's own template says, cut so that Teams takes it.
+fn written(wording: &Wording, text: &str) -> Value {
+    let mut kept = text;
+    loop {
+        let body = envelope(wording, kept.lines().map(|line| block(&[run(line)])).collect());
+        if kept.is_empty() || body.to_string().len() <= MESSAGE_BYTES {
+            return body;
+        }
+        let half = kept.len() / 2;
+        let end = (0..=half).rev().find(|at| kept.is_char_boundary(*at)).unwrap_or_default();
+        kept = kept.get(..end).unwrap_or_default();
     }
 }
 

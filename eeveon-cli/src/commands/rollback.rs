@@ -129,6 +129,10 @@ impl Rollback {
                 release.revision.commit.short()
             );
             app.ui.err(Line::default().plain(text));
+            // What served before it, if anything did.
+            let situation = situation::survey(app, site).await?;
+            let before = situation.served.last().and_then(|(_, release)| view::known(&known, *release));
+            self.show_changes(app, site, &situation, before).await?;
             app.ui.confirm(&format!("roll {} back?", site.name), &app.interrupted).await?;
         }
         let held = lease::hold(app, &site.name, site.seen(), Wait::DEFAULT).await?;

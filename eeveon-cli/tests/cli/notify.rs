@@ -227,7 +227,7 @@ fn a_refused_message_is_shown_until_a_person_sees_to_it() {
 fn a_hanging_channel_costs_a_command_no_more_than_ten_seconds() {
     let sandbox = Sandbox::with_project(&[("a", "1")]);
     let service = Service::start();
-    append(&sandbox, &format!("{}\ntimeout = \"1s\"", webhook(&service)));
+    append(&sandbox, &format!("{}\ntimeout = \"50ms\"", webhook(&service)));
     service.answers("hang");
     let began = Instant::now();
     sandbox.run(&["deploy", "app"]).expect_code(0);

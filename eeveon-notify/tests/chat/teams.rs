@@ -94,3 +94,12 @@ async fn a_card_says_what_waits_and_how_to_go_on() {
     assert_eq!(card["body"][0]["inlines"][0]["color"], "Warning");
     assert_eq!(card["actions"][0]["url"], "https://deploy.example.org/shop/42?tab=log&x=%28a%29%5Fb");
 }
+
+#[tokio::test]
+async fn own_words_of_many_lines_are_cut_so_that_they_fit() {
+    let templates = own_words(Markup::Plain, &format!("{{{{ title }}}}\n{}", "x\n".repeat(1500)));
+    let chat = Chat::start(judge, &[], |it| make(it, templates)).await;
+    chat.notifier().notify(&Message::of(event(EventKind::Succeeded))).await.unwrap();
+    let text = chat.accepted().remove(0);
+    assert!(text.starts_with("shop: release 12 is live\nx\nx\n"), "{text}");
+}
