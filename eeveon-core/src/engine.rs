@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// Takes up a deployment after the process that ran it died: once it is past the pivot it is
-    /// finished, until then it is taken back. Never runs a step forward before the pivot, so that
+    /// finished, until then it is taken back, and an irreversible release that serves waits for a person. Never runs a step forward before the pivot, so that
     /// any command can call it.
     ///
     /// # Errors
@@ -180,14 +180,17 @@ impl Engine {
     /// As [`Engine::deploy`].
     pub async fn recover(&self, id: DeploymentId, session: &Session) -> Result<Outcome, EngineError> {
         let run = Run::load(self, id, session).await?;
-        let (past_pivot, settled, begun) = {
+        let (past_pivot, settled, undecided) = {
             let ledger = run.ledger.lock().await;
             let state = &ledger.state;
             let settled = state.unwinding || state.parked.is_some() || state.outcome.is_some();
-            (state.is_past_pivot(), settled, state.begun_past_return())
+            (state.is_past_pivot(), settled, state.undecided())
         };
-        if let (false, false, Some(step)) = (past_pivot, settled, begun) {
+        if let (false, false, Some((step, has_begun))) = (past_pivot, settled, undecided) {
             // It serves, and going back does not change everything back: a person decides.
+            if !has_begun {
+                run.record(Record::Started { step: step.clone(), attempt: 1 }).await?;
+            }
             run.record(Record::Parked { step, failure: None }).await?;
         } else if !past_pivot && !settled {
             let reason = Some("the process that ran it died".to_owned());

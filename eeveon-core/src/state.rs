@@ -170,13 +170,17 @@ impl State {
         self.plan.steps().any(|step| step.stage == Stage::Switch && self.steps.contains_key(&step.key))
     }
 
-    /// Returns the step that was under way, when the release may serve and was declared irreversible.
-    pub fn begun_past_return(&self) -> Option<StepKey> {
+    /// Returns the step a person has to be asked at, when the process died while an irreversible release
+    /// served: the one that was under way, or the next. And whether it had begun.
+    pub fn undecided(&self) -> Option<(StepKey, bool)> {
         let is_irreversible = self.request.as_ref().is_some_and(|it| it.irreversible);
-        let begun =
-            |it: &&StepSpec| it.stage != Stage::Switch && self.steps.get(&it.key) == Some(&Progress::Started);
-        let step = self.plan.steps().find(begun).map(|it| it.key.clone());
-        step.filter(|_| is_irreversible && self.has_switched())
+        let is = |it: &StepSpec, progress| self.steps.get(&it.key) == Some(&progress);
+        let served = self.plan.steps().any(|it| it.stage == Stage::Switch && is(it, Progress::Finished));
+        if !is_irreversible || !served || self.unwinding {
+            return None;
+        }
+        let begun = self.plan.steps().find(|it| is(it, Progress::Started)).map(|it| (it.key.clone(), true));
+        begun.or_else(|| self.due().into_iter().next().map(|step| (step, false)))
     }
 
     /// Returns the steps of the wave whose turn it is: to be run, or when turning back to be taken

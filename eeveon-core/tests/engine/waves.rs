@@ -300,3 +300,33 @@ async fn what_others_rely_on_cannot_be_left_out() {
     let error = script.engine(&journal).skip(ID, ada(), None, &session()).await.unwrap_err();
     assert_eq!(error.code(), "engine/nothing-to-skip");
 }
+
+#[tokio::test]
+async fn after_a_death_an_irreversible_release_that_serves_waits_for_a_person() {
+    // Killed at some moment of the step after the switch, or between the two.
+    let mut asked = 0;
+    for polls in 1..20 {
+        let journal = Arc::<MemoryJournal>::default();
+        let script = Script::default().tell("run b", [Turn::default().after(50)]);
+        let (engine, begun) = (script.engine(&journal), session());
+        let request = Request { irreversible: true, ..request(&facts(Kind::Deploy)) };
+        {
+            let mut dying = std::pin::pin!(engine.deploy(ID, request, plan("a, b, c"), &begun));
+            for _ in 0..polls {
+                let polled = dying.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(polled.is_pending(), "it ended before it was to die");
+            }
+        }
+        let switched = journal.entries().iter().any(|it| matches!(it.record, Record::Finished { .. }));
+        if !switched {
+            continue;
+        }
+        asked += 1;
+        let error = script.engine(&journal).recover(ID, &session()).await.unwrap_err();
+        assert_eq!(error.code(), "engine/parked");
+        assert!(!script.log().iter().any(|line| line.starts_with("undo")), "it still serves");
+        let outcome = script.engine(&journal).cancel(ID, ada(), None, &session()).await.unwrap();
+        assert_eq!(outcome, Outcome::Reverted { failure: None, served: true });
+    }
+    assert!(asked > 5, "it died after the switch only {asked} times");
+}
