@@ -130,7 +130,13 @@ async fn finish(app: &App, id: DeploymentId, stopped: Unable) -> Result<Exit, Un
             (None, Some(_)) => Ending::Parked(Box::new(deployment)),
             (None, None) => return Ok(None),
         };
-        reporting::report(app, &site, ending).await.map(Some)
+        let exit = ending.exit();
+        if exit == Exit::Done {
+            return reporting::report(app, &site, ending).await.map(Some);
+        }
+        // What stopped it says more than that it was taken back.
+        app.ui.failure("", &stopped.error.failure(), &view::serving(app, &site).await, &[]);
+        Ok(Some(exit))
     };
     let told = told.await.map_err(Unable::early)?;
     notifying::deliver(app).await;
