@@ -22,7 +22,7 @@ struct Bare;
 impl Checkpoints for Bare {}
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [repo, folder] = arguments.as_slice() else { return Err("usage: embed REPOSITORY FOLDER".into()) };
     match deploy(repo, &std::path::absolute(folder)?).await? {
@@ -34,7 +34,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Deploys the newest commit of the repository's default branch, unless it is live already.
-async fn deploy(repo: &str, folder: &Path) -> Result<Option<Outcome>, Box<dyn Error>> {
+pub(crate) async fn deploy(
+    repo: &str,
+    folder: &Path,
+) -> Result<Option<Outcome>, Box<dyn Error + Send + Sync>> {
     // The parts: where code comes from, where it goes, what is remembered.
     std::fs::create_dir_all(folder)?;
     let project = ProjectName::new("embedded")?;

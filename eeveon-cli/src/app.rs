@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use eeveon_core::{Actor, DeploymentId, ProjectName};
 use eeveon_store::{Owner, SqliteStore, Store};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{CliError, compose::Site, environment::Environment, home::Home, render::Ui};
@@ -24,7 +25,7 @@ pub struct App {
     /// This process.
     pub me: Owner,
     /// The deployment the command has opened, once it has.
-    pub(crate) opened: Arc<OnceLock<DeploymentId>>,
+    pub(crate) opened: Arc<watch::Sender<Option<DeploymentId>>>,
     /// The project the command is about, once it is known: its failure then says what is live.
     pub(crate) concerned: Arc<OnceLock<Site>>,
     /// Fires when a person or the system wants the command to stop.
@@ -55,6 +56,14 @@ impl App {
             opened: Arc::default(),
             concerned: Arc::default(),
         })
+    }
+
+    /// Takes note of the deployment that the command has opened. Only the first counts.
+    pub(crate) fn opens(&self, deployment: DeploymentId) {
+        self.opened.send_if_modified(|opened| match opened {
+            Some(_) => false,
+            None => opened.replace(deployment).is_none(),
+        });
     }
 
     /// Returns who asks.

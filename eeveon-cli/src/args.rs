@@ -86,6 +86,10 @@ pub enum Command {
     Start(commands::start::Start),
     /// Keep a project from deploying by itself
     Stop(commands::start::Stop),
+    /// Freeze deployments, of a project or of all, or lift that
+    Freeze(commands::freeze::Freeze),
+    /// Show the requests for deployments that wait, run, or were set aside
+    Queue(commands::queue::Queue),
     /// Set up a forge's webhook, and see what it delivered
     Webhook(commands::webhook::Webhook),
     /// Try a project's channels, and see to messages that did not arrive

@@ -2,10 +2,11 @@
 //! carry it out, tell how it ended. A rollback is the same story with an older release.
 
 use eeveon_core::{
-    Actor, CommitId, DeploymentId, EngineError, Feed, Kind, Permit, Plan, Quarantining, Release,
+    Actor, CommitId, DeploymentId, EngineError, Failure, Feed, Kind, Permit, Plan, Quarantining, Release,
     ReleaseNumber, Request, Revision, TargetFacts, Trigger, strategy, strategy::Facts,
 };
 use eeveon_rollback::{OrderFacts, PutAside, QuarantineFacts, quarantine};
+use eeveon_source::forge;
 use eeveon_store::{Deployment, KnownRelease};
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     settling,
     situation::{Situation, lifted, order_facts, outworn, survey},
     steps::{Old, ProjectSteps},
-    view,
+    view, windows,
 };
 
 /// What somebody wants deployed.
@@ -34,6 +35,8 @@ pub(crate) struct Wish {
     pub again: bool,
     /// Whether the release changes something that going back does not change back.
     pub irreversible: bool,
+    /// Whether it begins although windows are shut or somebody froze deployments.
+    pub outside_window: bool,
     /// How long to wait for a project that is in use.
     pub wait: Wait,
     /// Who asks.
@@ -51,6 +54,8 @@ pub(crate) enum Ending {
     Closed(Box<Deployment>),
     /// A deployment waits for a person.
     Parked(Box<Deployment>),
+    /// The daemon could not open a deployment.
+    NotOpened(Box<Failure>),
 }
 
 impl Ending {
@@ -59,6 +64,7 @@ impl Ending {
         match self {
             Self::Unchanged(_) => Exit::Done,
             Self::Parked(_) => Exit::Parked,
+            Self::NotOpened(failure) => failure.class.into(),
             Self::Closed(deployment) => deployment.outcome.as_ref().map_or(Exit::Fault, Exit::from),
         }
     }
@@ -70,21 +76,14 @@ impl Ending {
 ///
 /// It did not come to a deployment, or the engine had to stop in one.
 pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending, CliError> {
-    let want = site.want(wish.rev.as_deref());
-    // Most often nothing is new: found out with one look and without the lease.
-    let permit = looking(app);
-    let commit = site.source()?.resolve(&want, &permit).await?;
-    if !wish.again
-        && view::open_deployments(app, &site.name).await?.is_empty()
-        && let Some(live) = survey(app, site).await?.already_live(site, &commit)
-    {
-        return Ok(Ending::Unchanged(live.clone()));
-    }
-
+    let commit = match look(app, site, wish).await? {
+        Look::Live(live) => return Ok(Ending::Unchanged(*live)),
+        Look::New(commit) => commit,
+    };
     let held = lease::hold(app, &site.name, site.seen(), wish.wait).await?;
     let ending = async {
         let commit = match held.waited {
-            true => site.source()?.resolve(&want, &permit).await?,
+            true => site.source()?.resolve(&site.want(wish.rev.as_deref()), &looking(app)).await?,
             false => commit,
         };
         deploy_held(app, site, wish, &commit, &held).await
@@ -92,6 +91,31 @@ pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending
     .await;
     held.give_back().await;
     ending
+}
+
+/// What a look at the source comes to.
+pub(crate) enum Look {
+    /// What was asked for is live already.
+    Live(Box<KnownRelease>),
+    /// This is what there is to deploy.
+    New(CommitId),
+}
+
+/// Finds out what is asked for. Most often nothing is new, and that takes one look and no lease.
+///
+/// # Errors
+///
+/// The source or the target cannot be read.
+pub(crate) async fn look(app: &App, site: &Site, wish: &Wish) -> Result<Look, CliError> {
+    let want = site.want(wish.rev.as_deref());
+    let commit = site.source()?.resolve(&want, &looking(app)).await?;
+    if !wish.again
+        && view::open_deployments(app, &site.name).await?.is_empty()
+        && let Some(live) = survey(app, site).await?.already_live(site, &commit)
+    {
+        return Ok(Look::Live(Box::new(live.clone())));
+    }
+    Ok(Look::New(commit))
 }
 
 async fn deploy_held(
@@ -103,9 +127,17 @@ async fn deploy_held(
 ) -> Result<Ending, CliError> {
     settling::settle_held(app, site, held).await?;
     refuse_if_waiting(app, site).await?;
+    if !wish.outside_window {
+        windows::refuse_if_shut(app, site).await?;
+    }
     let situation = survey(app, site).await?;
     let revision = fetch(app, site, commit, &situation, held).await?;
     if let Some(live) = situation.already_live(site, &revision.commit).filter(|_| !wish.again) {
+        return Ok(Ending::Unchanged(live.clone()));
+    }
+    if let Some(live) = situation.live_release.as_ref().filter(|_| wish.trigger == Trigger::Poll)
+        && !is_of_interest(site, &situation, held, &revision).await?
+    {
         return Ok(Ending::Unchanged(live.clone()));
     }
     if let Some(seconds) = situation.clock_behind {
@@ -152,6 +184,7 @@ pub(crate) async fn roll_back(
     site: &Site,
     held: &Held,
     to: &KnownRelease,
+    actor: Actor,
     reason: Option<String>,
 ) -> Result<Ending, CliError> {
     let situation = survey(app, site).await?;
@@ -187,7 +220,7 @@ pub(crate) async fn roll_back(
         kind: Kind::Rollback,
         live: vec![(site.target.name.clone(), situation.live.clone())],
         previous: situation.live_commit().cloned(),
-        actor: app.actor(),
+        actor,
         trigger: Trigger::Manual,
         reason,
         config: to.config.clone(),
@@ -269,6 +302,31 @@ pub(crate) async fn is_irreversible(
     Ok(paths.iter().any(|path| changes.touch(path.trim_end_matches('/').as_bytes())))
 }
 
+/// Tells whether a commit that a look found changes anything that is to deploy by itself.
+async fn is_of_interest(
+    site: &Site,
+    situation: &Situation,
+    held: &Held,
+    revision: &Revision,
+) -> Result<bool, CliError> {
+    let paths = &site.config.webhook.paths;
+    if paths.is_empty() {
+        return Ok(true);
+    }
+    // Only to be compared with what serves.
+    let number = situation.known.first().map_or(0, |it| it.number().0).saturating_add(1);
+    let release =
+        Release { project: site.name.clone(), number: ReleaseNumber(number), revision: revision.clone() };
+    let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
+    let changes = site.host.estimate(&permit, &release).await?.changes;
+    let dir = site.config.source.dir.trim_matches('/');
+    let mut changed = changes.paths().map(|path| {
+        let path = String::from_utf8_lossy(path);
+        if dir.is_empty() { path.into_owned() } else { format!("{dir}/{path}") }
+    });
+    Ok(changed.any(|path| forge::selects(paths, &path)))
+}
+
 /// Makes the plan of a deploy.
 ///
 /// # Errors
@@ -333,7 +391,7 @@ async fn carry_out(
 ) -> Result<Ending, CliError> {
     let id = app.store.reserve_deployment().await?;
     held.works_on(id);
-    let _only_the_first_counts = app.opened.set(id);
+    app.opens(id);
     let feed = Feed::default();
     let follower = render::watch(app.ui, &feed);
     let engine = site.engine(app, held, &feed);

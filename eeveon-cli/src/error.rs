@@ -81,6 +81,12 @@ pub enum CliError {
         /// What to do.
         hint: String,
     },
+    /// One daemon is enough for a home.
+    #[error("another daemon works in this home: {holder}")]
+    DaemonRuns {
+        /// Which, since when, and whether it lives.
+        holder: String,
+    },
     /// A deployment waits for a person.
     #[error("deployment {deployment} of `{project}` waits for a person")]
     Waiting {
@@ -203,6 +209,7 @@ impl Diagnose for CliError {
             Self::NoTerminal => "cli/no-terminal",
             Self::Declined => "cli/declined",
             Self::Busy { .. } => "cli/busy",
+            Self::DaemonRuns { .. } => "cli/daemon-runs",
             Self::Waiting { .. } => "cli/waiting",
             Self::Interrupted => "cli/interrupted",
             Self::Findings(..) => "cli/findings",
@@ -236,6 +243,7 @@ impl Diagnose for CliError {
             Self::UnknownDeployment(_) => "`ee-deploy history PROJECT` lists them".into(),
             Self::Invalid(_) => "see `ee-deploy help`".into(),
             Self::Usage { hint, .. } | Self::Busy { hint, .. } => hint.clone().into(),
+            Self::DaemonRuns { .. } => "one is enough: it watches all projects; stop it first to start another".into(),
             Self::NoTerminal => "add --yes if that is what you want".into(),
             Self::Declined => "run it again when you are sure".into(),
             Self::Waiting { deployment, .. } => format!(
@@ -258,7 +266,7 @@ impl Diagnose for CliError {
             | Self::Invalid(_)
             | Self::Usage { .. }
             | Self::NoTerminal => Class::Usage,
-            Self::Declined | Self::Busy { .. } => Class::Refused,
+            Self::Declined | Self::Busy { .. } | Self::DaemonRuns { .. } => Class::Refused,
             Self::Interrupted | Self::Waiting { .. } | Self::Findings(..) => Class::Failed,
             Self::HomeDamaged { .. } | Self::Io { .. } | Self::Output(_) => Class::Fault,
             _ => self.inner().map_or(Class::Fault, Diagnose::class),

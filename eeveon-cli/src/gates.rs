@@ -1,11 +1,27 @@
 //! Every gate that stands before a deploy, and its state: for `plan` and `why`.
 
-use eeveon_core::{Deployer as _, Permit, Plan, Release, StepSpec};
+use eeveon_core::{CommitId, Deployer as _, Permit, Plan, Release, StepError, StepSpec};
+use eeveon_daemon::{Follow, Limits, Saved, State};
 use eeveon_rollback::{GateState, OrderFacts, OrderGate, QuarantineFacts, QuarantineGate};
 use eeveon_store::Liveness;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use crate::{App, CliError, compose::Site, lease, render::Line, situation::Situation, view};
+use crate::{
+    App, CliError,
+    commands::queue,
+    compose::Site,
+    lease,
+    render::{Line, age},
+    situation::Situation,
+    view, windows,
+};
+
+/// Whether the project deploys by itself at all.
+const AUTOMATIC: &str = "automatic";
+
+/// Whether another project comes first.
+const DEPENDENCY: &str = "dependency";
 
 /// Returns the state of every gate a deploy of `release` by `plan` would meet.
 ///
@@ -20,15 +36,25 @@ pub(crate) async fn states(
     release: &Release,
     plan: &Plan,
 ) -> Result<Vec<GateState>, CliError> {
-    let mut states = vec![lease_gate(app, site).await?, waiting_gate(app, site).await?];
+    let mut states = vec![
+        lease_gate(app, site).await?,
+        waiting_gate(app, site).await?,
+        automatic_gate(app, site).await?,
+        window_gate(app, site).await,
+        queue_gate(app, site).await?,
+    ];
+    states.extend(dependency_gates(app, site, &release.revision.commit).await?);
     for step in plan.steps() {
         states.extend(order_or_quarantine(step));
     }
     let ready = site.host.ready(permit, &site.target, release).await;
-    states.push(match ready {
-        Ok(()) => gate("target", true, "ours, writable, with enough space and every shared file"),
-        Err(error) => gate("target", false, &error.to_string()),
-    });
+    let (mut disk, mut target) =
+        (gate("disk", true, "enough space"), gate("target", true, "ours, writable, with every shared file"));
+    if let Err(error) = ready {
+        let shut = if error.diagnosis().code() == "host/disk-full" { &mut disk } else { &mut target };
+        *shut = gate(&shut.name, false, &error.to_string());
+    }
+    states.extend([disk, target]);
     let unchanged = situation.already_live(site, &release.revision.commit);
     states.push(match unchanged {
         Some(live) => {
@@ -76,6 +102,67 @@ async fn waiting_gate(app: &App, site: &Site) -> Result<GateState, CliError> {
         }
         None => gate("person", true, "no deployment waits for one"),
     })
+}
+
+async fn automatic_gate(app: &App, site: &Site) -> Result<GateState, CliError> {
+    Ok(match app.store.automatic(&site.name).await? {
+        Some(off) => {
+            let reason = off.reason.map(|it| format!(": {it}")).unwrap_or_default();
+            let since = age(off.at, Timestamp::now());
+            gate(AUTOMATIC, false, &format!("off, by {} {since}{reason}", off.by.label().for_terminal()))
+        }
+        None => gate(AUTOMATIC, true, "on, as long as a daemon works"),
+    })
+}
+
+async fn window_gate(app: &App, site: &Site) -> GateState {
+    let expected = windows::expected(app, &site.name).await;
+    let state = windows::of(app, site).await.map(|it| it.may_start(Timestamp::now(), expected));
+    match state {
+        Ok(State::Open) => gate("window", true, "nothing is frozen, and no window is shut"),
+        Ok(State::Shut(shut)) => gate("window", false, &shut.to_string()),
+        Err(error) => gate("window", false, &error.to_string()),
+    }
+}
+
+async fn queue_gate(app: &App, site: &Site) -> Result<GateState, CliError> {
+    let requests = queue::rows(app, Some(&site.name)).await?;
+    let find = |state| requests.iter().find(|it| it.state == state).map(queue::Row::words);
+    Ok(match (find("set_aside"), find("running"), find("waiting")) {
+        (Some(aside), ..) => {
+            let name = &site.name;
+            gate("queue", false, &format!("{aside} was set aside: `ee-deploy queue lift {name}`"))
+        }
+        (None, Some(running), _) => gate("queue", true, &format!("{running} runs")),
+        (None, None, Some(waiting)) => gate("queue", true, &format!("{waiting} waits")),
+        (None, None, None) => gate("queue", true, "nothing waits"),
+    })
+}
+
+/// What other projects have to do with it.
+async fn dependency_gates(app: &App, site: &Site, commit: &CommitId) -> Result<Vec<GateState>, CliError> {
+    if site.config.after.is_empty() {
+        return Ok(Vec::new());
+    }
+    let saved = Saved::load(&*app.store, Limits::default()).await.map_err(StepError::from)?;
+    let gates = site.config.after.iter().map(|after| {
+        let name = &after.project;
+        match after.on {
+            Follow::AnySuccess => {
+                gate(DEPENDENCY, true, &format!("deploys also whenever {name} was deployed"))
+            }
+            Follow::SameCommit if saved.progress.has_deployed(name, commit) => {
+                gate(DEPENDENCY, true, &format!("{name} has deployed this commit"))
+            }
+            Follow::SameCommit => gate(DEPENDENCY, false, &format!("{name} has not deployed this commit")),
+        }
+    });
+    Ok(gates.collect())
+}
+
+/// Tells whether a gate only keeps a project from deploying by itself; commands pass it.
+pub(crate) fn is_for_triggers(gate: &GateState) -> bool {
+    gate.name == AUTOMATIC || gate.name == DEPENDENCY
 }
 
 fn order_or_quarantine(step: &StepSpec) -> Option<GateState> {

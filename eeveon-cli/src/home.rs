@@ -128,11 +128,7 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(CliError::io("read", &path, error)),
         }
-        let mut random = [0; 16];
-        let source = Path::new("/dev/urandom");
-        fs::File::open(source)
-            .and_then(|mut file| file.read_exact(&mut random))
-            .map_err(|error| CliError::io("read", source, error))?;
+        let random: [u8; 16] = random()?;
         let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         // Whoever is first wins; the others read what it wrote.
         match write_new(&path, format!("{id}\n").as_bytes(), Replace::Never) {
@@ -260,6 +256,19 @@ const BALLAST_FILE: &str = "ballast";
 
 /// How names of files begin that are still being written; the writer's process id follows.
 const TEMPORARY: &str = ".tmp-";
+
+/// Returns bytes nobody can guess, from the system.
+///
+/// # Errors
+///
+/// The system has none.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], CliError> {
+    let mut bytes = [0; N];
+    let source = Path::new("/dev/urandom");
+    let read = fs::File::open(source).and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|error| CliError::io("read", source, error))?;
+    Ok(bytes)
+}
 
 /// Whether a file may take the place of another.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,20 +3,22 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use eeveon_core::{Actor, ProjectName, Secret, Trigger, Untrusted};
-use eeveon_daemon::{Answer, Ask, DaemonError, Handle, Seen, Taken, Want};
+use eeveon_daemon::{Answer, Ask, DaemonError, Handle, Refusal, Seen, Taken, Want};
 use eeveon_server::{Bytes, HeadersView, HookAddress, Readiness, Reply, Webhooks};
 use eeveon_source::{
     RepoUrl,
     forge::{self, Delivery, DeliveryId, Filter, Hook, Provider},
 };
+use eeveon_store::StoreError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     App, CliError, config,
-    home::{Home, Replace, write_new},
+    home::{Home, Replace, random, write_new},
 };
 
 /// The version of a key file's form.
@@ -50,6 +52,24 @@ fn read(home: &Home, project: &ProjectName, provider: Provider) -> Result<Option
     }
 }
 
+/// Removes the secrets of all hooks of a project.
+///
+/// # Errors
+///
+/// One cannot be removed.
+pub(crate) fn forget(home: &Home, project: &ProjectName) -> Result<(), CliError> {
+    for provider in Provider::ALL {
+        let path = key_file(home, project, provider);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CliError::io("remove", &path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// What became of asking for a hook's secret.
 pub(crate) enum Shown {
     /// It was made now, and can be shown this once.
@@ -59,52 +79,47 @@ pub(crate) enum Shown {
 }
 
 /// Makes the secret of a hook, unless there is one. With `rotate` a new one is made, and the one before
-/// stays valid beside it.
+/// stays valid beside it; so it is with one that was `given`, because the forge made it.
 ///
 /// # Errors
 ///
-/// It cannot be read or written.
+/// It cannot be read or written; what was given is no secret such a hook can have.
 pub(crate) fn secret(
     home: &Home,
     project: &ProjectName,
     provider: Provider,
     rotate: bool,
+    given: Option<&Secret>,
 ) -> Result<Shown, CliError> {
     let known = read(home, project, provider)?;
-    if known.is_some() && !rotate {
+    if known.is_some() && !rotate && given.is_none() {
         return Ok(Shown::Before);
     }
     let path = key_file(home, project, provider);
     let io = |error: std::io::Error| CliError::io("write", &path, error);
-    let mut random = [0; 32];
-    let file = fs::File::open("/dev/urandom").map_err(io)?;
-    std::io::Read::read_exact(&mut std::io::Read::take(file, 32), &mut random).map_err(io)?;
-    let current = match provider {
-        Provider::Generic => format!("whsec_{}", base64(&random)),
-        _ => random.iter().map(|byte| format!("{byte:02x}")).collect(),
+    let current = match (given, provider) {
+        (Some(given), _) => {
+            Hook::new(provider, given, None).map_err(|error| {
+                CliError::usage(
+                    format!("this cannot be the secret: {error}"),
+                    "take it as the forge shows it",
+                )
+            })?;
+            given.expose().to_owned()
+        }
+        (None, Provider::Generic) => format!("whsec_{}", BASE64_STANDARD.encode(random::<32>()?)),
+        (None, _) => random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect(),
     };
+    if known.as_ref().is_some_and(|it| it.current == current) {
+        return Ok(Shown::Before);
+    }
     let keys = KeyFile { format: FORMAT, current, previous: known.map(|it| it.current) };
     let text = serde_json::to_string(&keys).map_err(|error| io(std::io::Error::other(error)))?;
     let replace = if keys.previous.is_some() { Replace::Always } else { Replace::Never };
     write_new(&path, text.as_bytes(), replace).map_err(io)?;
     let wrong = || io(std::io::Error::other("the secret is empty"));
-    Ok(Shown::New(Secret::new(keys.current).ok_or_else(wrong)?))
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let letter = |six: u32| LETTERS.get(six as usize & 63).map_or('A', |it| char::from(*it));
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        text.push(letter(bits >> 18));
-        text.push(letter(bits >> 12));
-        text.push(if chunk.len() > 1 { letter(bits >> 6) } else { '=' });
-        text.push(if chunk.len() > 2 { letter(bits) } else { '=' });
-    }
-    text
+    let made = Secret::new(keys.current).ok_or_else(wrong)?;
+    Ok(if given.is_some() { Shown::Before } else { Shown::New(made) })
 }
 
 /// Takes deliveries for the daemon.
@@ -127,19 +142,28 @@ impl Hooks {
     fn prove(&self, to: &HookAddress, headers: &HeadersView, body: &[u8]) -> Result<Proven, Reply> {
         let provider = Provider::parse(&to.provider);
         let keys = provider.map(|provider| read(&self.app.home, &to.project, provider));
-        let (keys, is_there) = match keys {
-            Some(Ok(Some(keys))) => (keys, true),
-            Some(Err(_)) => return Err(Reply::Failed),
-            // The same work for a hook that does not exist.
-            Some(Ok(None)) | None => {
-                let current = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned();
-                (KeyFile { format: FORMAT, current, previous: None }, false)
+        let keys = match keys.transpose() {
+            Ok(keys) => keys.flatten(),
+            Err(error) => {
+                // Whoever knows no secret learns nothing of our troubles.
+                tracing::error!(project = %to.project, provider = to.provider, %error, "a hook's secret cannot be read");
+                None
             }
         };
-        let secret = |text: &str| Secret::new(text).ok_or(Reply::Failed);
+        let is_there = keys.is_some();
+        // The same work for a hook that does not exist.
+        let keys = keys.unwrap_or_else(|| KeyFile {
+            format: FORMAT,
+            current: "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_owned(),
+            previous: None,
+        });
+        let secret = |text: &str| Secret::new(text).ok_or(Reply::Refused);
         let (current, previous) = (secret(&keys.current)?, keys.previous.as_deref().map(secret).transpose()?);
         let hook = Hook::new(provider.unwrap_or(Provider::Generic), &current, previous.as_ref());
-        let hook = hook.map_err(|_| Reply::Failed)?;
+        let hook = hook.map_err(|error| {
+            tracing::error!(project = %to.project, provider = to.provider, %error, "a hook's secret cannot be used");
+            Reply::Refused
+        })?;
         let proof = hook.verify(headers.iter(), body, Timestamp::now());
         let proof = match (proof, is_there) {
             (Ok(proof), true) => proof,
@@ -156,7 +180,11 @@ impl Hooks {
     }
 
     /// Decides what a proven delivery asks for, if anything, and says why.
-    async fn judge(&self, to: &HookAddress, proven: &Proven) -> (Option<Ask>, String) {
+    ///
+    /// # Errors
+    ///
+    /// The store failed.
+    async fn judge(&self, to: &HookAddress, proven: &Proven) -> Result<(Option<Ask>, String), StoreError> {
         let Proven { delivery, config } = proven;
         let is_ours = match (&delivery.repository, RepoUrl::parse(&config.source.repo)) {
             // What a folder on this machine is called elsewhere, nobody can tell.
@@ -164,10 +192,10 @@ impl Hooks {
             _ => true,
         };
         if !is_ours {
-            return (None, "it is about another repository".to_owned());
+            return Ok((None, "it is about another repository".to_owned()));
         }
-        if self.app.store.automatic(&to.project).await.is_ok_and(|off| off.is_some()) {
-            return (None, "automatic deploys are switched off".to_owned());
+        if self.app.store.automatic(&to.project).await?.is_some() {
+            return Ok((None, "automatic deploys are switched off".to_owned()));
         }
         let filter = Filter {
             branch: config.source.branch.clone(),
@@ -180,7 +208,7 @@ impl Hooks {
             Some(eeveon_source::Want::Branch(name) | eeveon_source::Want::Tag(name)) => name,
             Some(eeveon_source::Want::Revision(name)) => name,
             Some(eeveon_source::Want::Default) => config.source.branch.clone(),
-            None => return (None, decision.why),
+            None => return Ok((None, decision.why)),
         };
         let sender = delivery.sender.clone().unwrap_or_else(|| Untrusted::from(to.provider.clone()));
         let ask = Ask {
@@ -189,8 +217,9 @@ impl Hooks {
             actor: Actor::Webhook(sender),
             trigger: Trigger::Webhook,
             reason: None,
+            outside_window: false,
         };
-        (Some(ask), decision.why)
+        Ok((Some(ask), decision.why))
     }
 }
 
@@ -207,7 +236,13 @@ impl Webhooks for Hooks {
             Ok(Err(reply)) => return reply,
             Err(_) => return Reply::Failed,
         };
-        let (ask, why) = self.judge(&to, &proven).await;
+        let (ask, why) = match self.judge(&to, &proven).await {
+            Ok(judged) => judged,
+            Err(error) => {
+                tracing::error!(project = %to.project, %error, "a delivery could not be judged");
+                return Reply::Failed;
+            }
+        };
         // A forge that names no delivery may well send the same body twice and mean it.
         let id = proven.delivery.id.as_ref().map(DeliveryId::as_str).map(str::to_owned);
         let record = eeveon_store::Delivery {
@@ -225,9 +260,19 @@ impl Webhooks for Hooks {
                 Err(_) => Reply::Failed,
             };
         };
-        match self.daemon.ask(ask, Some(record)).await {
+        match self.daemon.ask(ask, Some(record.clone())).await {
             Ok(Taken::Repeated) => Reply::Ignored { why: "this delivery came before".to_owned() },
             Ok(Taken::Answered { answer, .. }) => Reply::Accepted { why: told(&why, &answer) },
+            // Sent again it would be refused again: a person has to see to it.
+            Err(DaemonError::Refused(refusal @ (Refusal::SetAside { .. } | Refusal::TooLong { .. }))) => {
+                let why = format!("{why}; but {refusal}: see `ee-deploy queue` on the server");
+                let record =
+                    eeveon_store::Delivery { accepted: false, ask: None, why: why.clone(), ..record };
+                match self.app.store.take_delivery(&record, &[]).await {
+                    Ok(_) => Reply::Ignored { why },
+                    Err(_) => Reply::Failed,
+                }
+            }
             Err(DaemonError::Refused(refusal)) => {
                 tracing::warn!(project = %to.project, %refusal, "the queue took no delivery");
                 Reply::Busy { retry_after: std::time::Duration::from_secs(30) }
@@ -268,19 +313,5 @@ pub(crate) fn app(app: &App, daemon: Handle) -> eeveon_server::App {
     eeveon_server::App {
         webhooks: Arc::new(Hooks { app: app.clone(), daemon: daemon.clone() }),
         readiness: Arc::new(Ready { app: app.clone(), daemon }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_agrees_with_the_vectors_of_rfc_4648() {
-        for (plain, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(plain.as_bytes()), text);
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use eeveon_core::{DeploymentId, Fence, ProjectName, Session};
-use eeveon_store::{Acquired, Holder, Lease, Liveness, Store};
+use eeveon_store::{Acquired, Holder, Lease, Liveness, Store, take_over};
 use jiff::Timestamp;
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -71,10 +71,9 @@ pub(crate) async fn hold(
 ) -> Result<Held, CliError> {
     let name = name_of(project);
     let began = Instant::now();
-    let mut dead = None;
     let mut told = false;
     loop {
-        let holder = match app.store.acquire(&name, &app.me, LIFETIME, dead, above).await? {
+        let holder = match take_over(&*app.store, &name, &app.me, LIFETIME, above).await? {
             Acquired::Granted(lease) => {
                 let mut held = Held::keep(app, lease);
                 held.waited = told;
@@ -83,10 +82,6 @@ pub(crate) async fn hold(
             Acquired::Held(holder) => holder,
         };
         let liveness = holder.owner.liveness(&app.me);
-        if liveness == Liveness::Dead {
-            dead = Some(holder.fence);
-            continue;
-        }
         let waited_enough = match wait {
             Wait::No => true,
             Wait::For(limit) => began.elapsed() >= limit,
@@ -101,6 +96,21 @@ pub(crate) async fn hold(
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = app.interrupted.cancelled() => return Err(CliError::Interrupted),
+        }
+    }
+}
+
+/// Takes the lease that only one daemon of a home has.
+///
+/// # Errors
+///
+/// `cli/daemon-runs` when another one works; the store failed.
+pub(crate) async fn of_daemon(app: &App) -> Result<Held, CliError> {
+    match take_over(&*app.store, "daemon", &app.me, LIFETIME, Fence::default()).await? {
+        Acquired::Granted(lease) => Ok(Held::keep(app, lease)),
+        Acquired::Held(holder) => {
+            let liveness = holder.owner.liveness(&app.me);
+            Err(CliError::DaemonRuns { holder: who(&holder, liveness) })
         }
     }
 }

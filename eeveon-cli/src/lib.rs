@@ -13,6 +13,7 @@ pub mod docs;
 mod environment;
 mod error;
 mod exit;
+mod following;
 mod gates;
 mod home;
 mod hooks;
@@ -30,8 +31,9 @@ mod steps;
 mod store_failures;
 mod view;
 mod watching;
+mod windows;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, io::Write as _};
 
 use clap::{CommandFactory as _, Parser as _};
 use tracing_subscriber::EnvFilter;
@@ -56,9 +58,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are asked for, everything else is wrong usage; clap knows the stream.
-            let _nowhere_to_tell = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Help and version are asked for, everything else is wrong usage.
+            if !error.use_stderr() {
+                let _nowhere_to_tell = error.print();
+                return Exit::Done;
+            }
+            // What was typed, or pasted, is repeated in it.
+            let text = error.render().to_string();
+            let harmless = text.lines().map(eeveon_core::untrusted::printable).collect::<Vec<_>>().join("\n");
+            let _nowhere_to_tell = writeln!(std::io::stderr(), "{harmless}");
+            return Exit::Usage;
         }
     };
     let environment = Environment::read();
@@ -105,17 +114,36 @@ async fn run_with_room(ui: Ui, cli: Cli, environment: Environment) -> Result<Exi
     let command = name(&cli.command);
     let open =
         || async { App::open(ui, home.clone(), environment.clone(), command).await.map_err(Unable::early) };
-    let app = open().await?;
+    let note = || ui.note(Line::new("the disk is full; going on with the space kept in hand"));
+    let app = match open().await {
+        Err(unable) if unable.error.is_full_disk() && home.drop_ballast() => {
+            note();
+            open().await?
+        }
+        app => app?,
+    };
     match act(&app, cli.command.clone()).await {
         Err(unable) if unable.error.is_full_disk() && home.drop_ballast() => {
-            ui.note(Line::new("the disk is full; going on with the space kept in hand"));
-            match app.opened.get() {
+            note();
+            let again = open().await?;
+            let opened = *app.opened.borrow();
+            match opened {
                 // It is settled and told; doing it once more would be another deployment.
-                Some(deployment) => finish(&open().await?, *deployment, unable).await,
-                None => act(&open().await?, cli.command).await,
+                Some(deployment) if is_recorded(&again, deployment).await? => {
+                    finish(&again, deployment, unable).await
+                }
+                _ => act(&again, cli.command).await,
             }
         }
         result => result,
+    }
+}
+
+/// Tells whether a deployment came as far as into the journal.
+async fn is_recorded(app: &App, id: DeploymentId) -> Result<bool, Unable> {
+    match app.store.deployment(id).await {
+        Ok(deployment) => Ok(deployment.is_some()),
+        Err(error) => Err(Unable::early(error.into())),
     }
 }
 
@@ -189,6 +217,8 @@ async fn carry_out(app: &App, command: Command) -> Result<Exit, CliError> {
         Command::Serve(it) => it.run(app).await,
         Command::Start(it) => it.run(app).await,
         Command::Stop(it) => it.run(app).await,
+        Command::Freeze(it) => it.run(app).await,
+        Command::Queue(it) => it.run(app).await,
         Command::Webhook(it) => it.run(app).await,
         Command::Check(it) => it.run(app).await,
         Command::Vacuum(it) => it.run(app).await,
@@ -221,6 +251,8 @@ fn name(command: &Command) -> &'static str {
         Command::Serve(_) => "serve",
         Command::Start(_) => "start",
         Command::Stop(_) => "stop",
+        Command::Freeze(_) => "freeze",
+        Command::Queue(_) => "queue",
         Command::Webhook(_) => "webhook",
         Command::Check(_) => "check",
         Command::Vacuum(_) => "vacuum",

@@ -1,12 +1,16 @@
 //! Telling people, as long as no daemon does: whoever deployed delivers before the command ends, for
 //! a bounded time; what is left the next command delivers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use eeveon_core::{ProjectName, Secrets, SystemClock};
-use eeveon_daemon::{AddressBook, Addressees, Channel, Courier};
-use tokio_util::sync::CancellationToken;
+use eeveon_daemon::{AddressBook, Addressees, Channel, Courier, courier::COMMAND_DELIVERS};
 
 use crate::{
     App, CliError,
@@ -15,15 +19,25 @@ use crate::{
     render::Line,
 };
 
-/// How long a command goes on for the sake of messages.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// The project files, as the courier asks them.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct ProjectFiles {
     home: Home,
     secrets: Arc<dyn Secrets>,
+    /// What was made of a project's file, as long as that says the same: a channel remembers who has
+    /// got a message that others could not take yet.
+    made: Mutex<BTreeMap<ProjectName, Made>>,
 }
+
+/// A project's channels, and what they were made of.
+#[derive(Debug)]
+struct Made {
+    of: Vec<Source>,
+    channels: Vec<Channel>,
+}
+
+/// What a channel is made of: its section, and when the file of authorities that it names was changed.
+type Source = (config::Notify, Option<SystemTime>);
 
 #[async_trait]
 impl AddressBook for ProjectFiles {
@@ -36,8 +50,25 @@ impl AddressBook for ProjectFiles {
         Ok(Some(Addressees {
             branch: config.source.branch.as_str().into(),
             link: Some(config.deploy.link.clone()).filter(|link| !link.is_empty()),
-            channels: made(&config, &self.secrets)?,
+            channels: self.channels(project, &config)?,
         }))
+    }
+}
+
+impl ProjectFiles {
+    fn channels(&self, project: &ProjectName, config: &ProjectConfig) -> Result<Vec<Channel>, String> {
+        let changed = |file: &str| fs::metadata(file).and_then(|file| file.modified()).ok();
+        let sources: Vec<Source> =
+            config.notify.iter().map(|it| (it.clone(), changed(&it.ca_file))).collect();
+        let mut known = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(project) {
+            Some(Made { of, channels }) if *of == sources => Ok(channels.clone()),
+            _ => {
+                let channels = made(config, &self.secrets)?;
+                known.insert(project.clone(), Made { of: sources, channels: channels.clone() });
+                Ok(channels)
+            }
+        }
     }
 }
 
@@ -63,11 +94,11 @@ pub(crate) fn channels(app: &App, config: &ProjectConfig) -> Result<Vec<Channel>
 /// Returns the courier of this home.
 pub(crate) fn courier(app: &App) -> Courier {
     let secrets: Arc<dyn Secrets> = Arc::new(app.environment.clone());
-    let book = ProjectFiles { home: app.home.clone(), secrets };
+    let book = ProjectFiles { home: app.home.clone(), secrets, made: Mutex::default() };
     Courier::new(Arc::clone(&app.store), Arc::new(book), Arc::new(SystemClock), app.me.clone())
 }
 
-/// Delivers what there is to tell, for at most ten seconds. What does not arrive is told, and is no
+/// Delivers what there is to tell, for at most [`COMMAND_DELIVERS`]. What does not arrive is told, and is no
 /// reason for a command to fail.
 pub(crate) async fn deliver(app: &App) {
     if let Err(error) = try_deliver(app).await {
@@ -81,19 +112,7 @@ async fn try_deliver(app: &App) -> Result<(), CliError> {
         return Ok(());
     }
     courier.post().await?;
-    let stop = CancellationToken::new();
-    let late = stop.clone();
-    let interrupted = app.interrupted.clone();
-    let clock = tokio::spawn(async move {
-        tokio::select! {
-            () = tokio::time::sleep(PATIENCE) => {}
-            () = interrupted.cancelled() => {}
-        }
-        late.cancel();
-    });
-    let round = courier.deliver(&stop).await;
-    clock.abort();
-    let round = round?;
+    let round = courier.deliver_within(COMMAND_DELIVERS, &app.interrupted).await?;
     for (project, channel, why) in round.delayed {
         let text =
             format!("{project}: a message to {channel} has not arrived and is tried again later: {why}");
@@ -104,4 +123,49 @@ async fn try_deliver(app: &App) -> Result<(), CliError> {
         app.ui.note(Line::default().warn("  lost  ").plain(text));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use eeveon_testkit::servers::{Validity, write_certificates};
+
+    use super::*;
+    use crate::environment::Environment;
+
+    #[tokio::test]
+    async fn a_channel_is_made_anew_when_its_section_or_its_authorities_change_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::find(Some(folder.path().join("home")), None).unwrap();
+        home.make().unwrap();
+        let shop = ProjectName::new("shop").unwrap();
+        let authorities = folder.path().join("ca.pem");
+        write_certificates(folder.path(), Validity::Good).unwrap();
+        let write = |name: &str, more: &str| {
+            let text = format!(
+                "[source]\nrepo = \"https://example.org/shop.git\"\nbranch = \"main\"\n\
+                 [deploy]\npath = \"/srv/shop\"\n{more}\n\
+                 [[notify]]\nchannel = \"webhook\"\nname = \"{name}\"\n\
+                 url = \"https://example.org\"\nca_file = \"{}\"\n",
+                authorities.display()
+            );
+            fs::write(home.project_file(&shop), text).unwrap();
+        };
+        let secrets: Arc<dyn Secrets> = Arc::new(Environment::default());
+        let book = ProjectFiles { home: home.clone(), secrets, made: Mutex::default() };
+        let channel = async || book.look_up(&shop).await.unwrap().unwrap().channels.remove(0).notifier;
+        write("a", "");
+        let first = channel().await;
+        write("a", "keep = 7");
+        assert!(Arc::ptr_eq(&first, &channel().await));
+        write("b", "");
+        let second = channel().await;
+        assert_eq!(second.name(), "b");
+        let later = SystemTime::now() + std::time::Duration::from_secs(60);
+        fs::File::options().append(true).open(&authorities).unwrap().set_modified(later).unwrap();
+        assert!(!Arc::ptr_eq(&second, &channel().await));
+        fs::write(home.project_file(&shop), "[source").unwrap();
+        assert!(book.look_up(&shop).await.is_err(), "what was made before is not used for it");
+        fs::remove_file(home.project_file(&shop)).unwrap();
+        assert!(book.look_up(&shop).await.unwrap().is_none());
+    }
 }

@@ -61,6 +61,9 @@ pub(crate) async fn report(app: &App, site: &Site, ending: Ending) -> Result<Exi
                 )?;
             }
         }
+        Ending::NotOpened(failure) => {
+            app.ui.failure("", &failure, &view::serving(app, site).await, &[]);
+        }
         Ending::Closed(deployment) | Ending::Parked(deployment) => {
             if deployment.outcome == Some(Outcome::Succeeded) {
                 if !app.ui.json {
@@ -158,10 +161,8 @@ pub(crate) async fn failed(app: &App, site: &Site, deployment: &Deployment) -> R
 
 /// Tells, when a check on the way forward failed, whether going back is still possible.
 async fn is_question(app: &App, id: DeploymentId, step: &StepKey) -> Option<bool> {
-    let mut state = State::default();
-    for entry in app.store.read(id, Seq::default()).await.ok()? {
-        state.apply(&entry.record).ok()?;
-    }
+    let journal = app.store.read(id, Seq::default()).await.ok()?;
+    let state = State::of(journal.iter().map(|entry| &entry.record)).ok()?;
     let action = state.plan.step(step)?.action.as_str();
     let is_asked = matches!(action, "health.gate" | "health.watch" | "build.command");
     (is_asked && !state.unwinding).then(|| state.can_turn_back())

@@ -3,33 +3,33 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use eeveon_core::{CommitId, Diagnose as _, Outcome, ProjectName, Retry};
+use eeveon_core::{
+    Actor, Class, CommitId, DeploymentId, Diagnose as _, Failure, Outcome, ProjectName, Retry, Untrusted,
+};
 use eeveon_daemon::{
-    Calendar, Courier, Done, Edge, Project, Schedule, Sighting, Start, Want, Watch, Windows, World,
+    Courier, DaemonError, Done, Edge, Freezes, Frozen, Project, Schedule, Sighting, Start, Want, Watch, World,
 };
 use eeveon_source::RepoUrl;
-use eeveon_store::DeploymentFilter;
+use jiff::Timestamp;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    App, CliError, Exit,
+    App, CliError,
     compose::Site,
     config::{self, ProjectConfig},
     deploying::{self, Ending, Wish},
     lease::{self, Wait},
     notifying,
     render::Line,
-    settling, situation,
+    settling, situation, windows,
 };
-
-/// How long a deployment is expected to take when none has been made.
-const UNKNOWN_DURATION: Duration = Duration::from_secs(60);
 
 /// How long a deployment waits for a project that a person's command works on.
 const PATIENCE: Wait = Wait::For(Duration::from_secs(15 * 60));
@@ -42,24 +42,40 @@ pub(crate) struct Watching {
     only: Option<ProjectName>,
     courier: Courier,
     known: Mutex<BTreeMap<ProjectName, Known>>,
+    freezes: Mutex<Freezes>,
 }
+
+/// What tells one state of a file from another.
+type Stamp = (SystemTime, u64);
 
 /// A project's file as it was read last.
 #[derive(Clone, Debug)]
 struct Known {
-    stamp: (SystemTime, u64),
+    stamp: Stamp,
+    /// The file with its holidays.
+    holidays: Option<(PathBuf, Stamp)>,
     automatic: bool,
     project: Option<Project>,
     site: Option<Site>,
-    /// The newest commit seen.
-    seen: Option<CommitId>,
+}
+
+impl Known {
+    fn is_as_before(&self, stamp: Stamp, automatic: bool) -> bool {
+        let holidays = self.holidays.as_ref().is_none_or(|(path, stamp)| stamp_of(path) == *stamp);
+        self.stamp == stamp && self.automatic == automatic && holidays
+    }
+}
+
+fn stamp_of(file: &Path) -> Stamp {
+    let found = std::fs::metadata(file).and_then(|it| Ok((it.modified()?, it.len())));
+    found.unwrap_or((SystemTime::UNIX_EPOCH, 0))
 }
 
 impl Watching {
     /// Puts a daemon into the world of `app`. With `only`, it watches that project alone.
     pub(crate) fn new(app: App, only: Option<ProjectName>) -> Self {
         let courier = notifying::courier(&app);
-        Self { app, only, courier, known: Mutex::default() }
+        Self { app, only, courier, known: Mutex::default(), freezes: Mutex::default() }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProjectName, Known>> {
@@ -78,19 +94,32 @@ impl Watching {
         Ok(site)
     }
 
-    async fn read(&self, name: &ProjectName, automatic: bool) -> Option<Project> {
-        let config = match config::load(&self.app.home.project_file(name), name) {
-            Ok(config) => config,
+    async fn read(&self, name: &ProjectName, automatic: bool) -> Known {
+        let file = self.app.home.project_file(name);
+        // Looked at first: what changes while it is read is read again.
+        let stamp = stamp_of(&file);
+        let mut known = Known { stamp, holidays: None, automatic, project: None, site: None };
+        match config::load(&file, name) {
+            Ok(config) => {
+                let holidays = PathBuf::from(&config.window.holidays);
+                if !config.window.holidays.is_empty() {
+                    known.holidays = Some((holidays.clone(), stamp_of(&holidays)));
+                }
+                known.project = self.project(name, &config, automatic).await;
+            }
             Err(error) => {
                 self.say(Some(name), &format!("its file cannot be used, so it is not watched: {error}"));
-                return None;
             }
-        };
-        let windows = match windows(&config) {
+        }
+        known
+    }
+
+    async fn project(&self, name: &ProjectName, config: &ProjectConfig, automatic: bool) -> Option<Project> {
+        let windows = match windows::of_config(config) {
             Ok(windows) => windows,
-            Err(why) => {
+            Err(error) => {
                 // Deploying at a time nobody allowed is worse than not deploying.
-                self.say(Some(name), &format!("its windows cannot be used, so it is not watched: {why}"));
+                self.say(Some(name), &format!("its windows cannot be used, so it is not watched: {error}"));
                 return None;
             }
         };
@@ -104,36 +133,30 @@ impl Watching {
         Some(Project {
             name: name.clone(),
             branch: config.source.branch.clone(),
-            watch: Watch { interval: config.source.interval.0, host: host_of(&config) },
+            watch: config
+                .source
+                .poll
+                .then(|| Watch { interval: config.source.interval.0, host: host_of(config) }),
             automatic,
             schedules: schedules.collect(),
             windows,
-            expected: self.expected(name).await,
+            expected: windows::expected(&self.app, name).await,
             after: after.collect(),
         })
     }
 
-    /// Returns how long recent deployments took, the middle one of them.
-    async fn expected(&self, name: &ProjectName) -> Duration {
-        let filter = DeploymentFilter { project: Some(name.clone()), open: false, limit: 20 };
-        let recent = self.app.store.deployments(&filter).await.unwrap_or_default();
-        let took = recent
-            .iter()
-            .filter_map(|it| Duration::try_from(it.finished_at?.duration_since(it.started_at)).ok());
-        let mut took: Vec<Duration> = took.collect();
-        took.sort_unstable();
-        took.get(took.len() / 2).copied().unwrap_or(UNKNOWN_DURATION)
-    }
-
-    async fn deploy(&self, start: &Start, stop: &CancellationToken) -> Result<Ending, CliError> {
+    async fn deploy(
+        &self,
+        start: &Start,
+        stop: &CancellationToken,
+        opened: Arc<watch::Sender<Option<DeploymentId>>>,
+    ) -> Result<Ending, CliError> {
         let name = &start.ask.project;
+        let mut app =
+            App { interrupted: stop.clone(), concerned: Arc::default(), opened, ..self.app.clone() };
+        // The steps of several projects, mixed, tell nobody anything.
+        app.ui.quiet |= self.only.is_none();
         // The file may have changed since it was looked at.
-        let app = App {
-            interrupted: stop.clone(),
-            concerned: Arc::default(),
-            opened: Arc::default(),
-            ..self.app.clone()
-        };
         let site = Site::open(&app, name).await?;
         if start.deaths > 0 {
             let held = lease::hold(&app, name, site.seen(), PATIENCE).await?;
@@ -141,14 +164,28 @@ impl Watching {
             held.give_back().await;
             settled?;
         }
-        let (rev, allow_older) = match &start.ask.want {
-            Want::Newest { branch, .. } if *branch == site.config.source.branch => (None, false),
-            Want::Newest { branch, .. } => (Some(branch.clone()), false),
-            Want::Commit { commit, allow_older } => (Some(commit.to_string()), *allow_older),
+        let mut wish = Wish {
+            rev: None,
+            reason: start.ask.reason.as_ref().map(|it| it.as_raw().to_owned()),
+            allow_older: false,
+            again: false,
+            irreversible: false,
+            outside_window: start.ask.outside_window,
+            wait: PATIENCE,
+            actor: start.ask.actor.clone(),
+            trigger: start.ask.trigger,
+        };
+        match &start.ask.want {
+            Want::Newest { branch, .. } if *branch == site.config.source.branch => {}
+            Want::Newest { branch, .. } => wish.rev = Some(branch.clone()),
+            Want::Commit { commit, allow_older, again, irreversible } => {
+                wish.rev = Some(commit.to_string());
+                (wish.allow_older, wish.again, wish.irreversible) = (*allow_older, *again, *irreversible);
+            }
             Want::Rollback { to } => {
                 let held = lease::hold(&app, name, site.seen(), PATIENCE).await?;
                 let asked = to.map(|it| it.to_string());
-                let reason = start.ask.reason.as_ref().map(|it| it.as_raw().to_owned());
+                let (actor, reason) = (wish.actor, wish.reason);
                 let ending = async {
                     settling::settle_held(&app, &site, &held).await?;
                     deploying::refuse_if_waiting(&app, &site).await?;
@@ -157,47 +194,22 @@ impl Watching {
                     let to = crate::view::known(&situation.known, number).ok_or_else(|| {
                         CliError::usage(format!("release {number} is unknown"), "choose another")
                     })?;
-                    deploying::roll_back(&app, &site, &held, to, reason).await
+                    deploying::roll_back(&app, &site, &held, to, actor, reason).await
                 }
                 .await;
                 held.give_back().await;
                 return ending;
             }
-        };
-        let wish = Wish {
-            rev,
-            reason: start.ask.reason.as_ref().map(|it| it.as_raw().to_owned()),
-            allow_older,
-            again: false,
-            irreversible: false,
-            wait: PATIENCE,
-            actor: start.ask.actor.clone(),
-            trigger: start.ask.trigger,
-        };
+        }
         deploying::deploy(&app, &site, &wish).await
     }
 }
 
-fn windows(config: &ProjectConfig) -> Result<Windows, String> {
-    /// More holidays than anyone has.
-    const LIMIT_BYTES: u64 = 1 << 20;
-    let mut windows = Windows::new(&config.window.config()).map_err(|error| error.to_string())?;
-    if !config.window.holidays.is_empty() {
-        let file = Path::new(&config.window.holidays);
-        let unreadable = |error: std::io::Error| format!("{}: {error}", file.display());
-        if std::fs::metadata(file).map_err(unreadable)?.len() > LIMIT_BYTES {
-            return Err(format!("{} is larger than 1 MiB", file.display()));
-        }
-        let bytes = std::fs::read(file).map_err(unreadable)?;
-        let calendar = Calendar::parse(&bytes, &config.window.tz).map_err(|error| error.to_string())?;
-        windows.set_holidays(calendar);
-    }
-    Ok(windows)
-}
-
-/// Returns the host that answers for a repository, so that a slow one delays nobody else.
+/// Returns the host that answers for a repository, so that a slow one delays nobody else. On this
+/// machine each repository is its own: which of them share a disk is not known.
 fn host_of(config: &ProjectConfig) -> String {
-    RepoUrl::parse(&config.source.repo).ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default()
+    let repo = &config.source.repo;
+    RepoUrl::parse(repo).ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_else(|| repo.clone())
 }
 
 #[async_trait]
@@ -206,21 +218,21 @@ impl World for Watching {
         let names = self.app.home.project_names().unwrap_or_default();
         let names: Vec<ProjectName> =
             names.into_iter().filter(|name| self.only.as_ref().is_none_or(|only| only == name)).collect();
-        let mut is_new = self.known().len() != names.len();
+        let freezes = Freezes::load(&*self.app.store).await.unwrap_or_else(|error| everything(&error));
+        let before = std::mem::replace(
+            &mut *self.freezes.lock().unwrap_or_else(PoisonError::into_inner),
+            freezes.clone(),
+        );
+        let mut is_new = self.known().len() != names.len() || before != freezes;
         for name in &names {
-            let file = self.app.home.project_file(name);
-            let stamp = std::fs::metadata(&file)
-                .and_then(|it| Ok((it.modified()?, it.len())))
-                .unwrap_or((SystemTime::UNIX_EPOCH, 0));
+            let stamp = stamp_of(&self.app.home.project_file(name));
             // When the store cannot tell, nothing is deployed that was perhaps switched off.
             let automatic = self.app.store.automatic(name).await.is_ok_and(|off| off.is_none());
-            let known = self.known().get(name).map(|it| (it.stamp, it.automatic));
-            if known == Some((stamp, automatic)) {
+            if self.known().get(name).is_some_and(|it| it.is_as_before(stamp, automatic)) {
                 continue;
             }
             is_new = true;
-            let project = self.read(name, automatic).await;
-            let known = Known { stamp, automatic, project, site: None, seen: None };
+            let known = self.read(name, automatic).await;
             self.known().insert(name.clone(), known);
         }
         if !is_new {
@@ -228,68 +240,66 @@ impl World for Watching {
         }
         let mut known = self.known();
         known.retain(|name, _| names.contains(name));
-        Some(known.values().filter_map(|it| it.project.clone()).collect())
+        let projects = known.values().filter_map(|it| it.project.clone()).map(|mut project| {
+            project.windows.set_freeze(freezes.of(&project.name).map(Frozen::freeze));
+            project
+        });
+        Some(projects.collect())
     }
 
-    async fn look(&self, project: &ProjectName) -> Result<Sighting, String> {
-        let told = |error: CliError| {
-            let failure = error.failure();
-            std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ")
-        };
-        let site = self.site(project).await.map_err(told)?;
+    async fn look(&self, project: &ProjectName, known: Option<&CommitId>) -> Result<Sighting, String> {
+        let site = self.site(project).await.map_err(|error| in_one_line(&error.failure()))?;
         let want = site.want(None);
         let permit = deploying::looking(&self.app);
-        let commit = site.source().map_err(told)?.resolve(&want, &permit).await;
-        let commit = commit.map_err(|error| told(error.into()))?;
-        if self.known().get(project).is_some_and(|it| it.seen.as_ref() == Some(&commit)) {
-            // Nothing is new, so what is live need not be found out.
-            return Ok(Sighting { commit, live: true });
-        }
-        let live = situation::survey(&self.app, &site).await.map_err(told)?;
-        let live = live.already_live(&site, &commit).is_some();
-        Ok(Sighting { commit, live })
+        let found = async {
+            let commit = site.source()?.resolve(&want, &permit).await?;
+            if known == Some(&commit) {
+                return Ok(Sighting { commit, live: false });
+            }
+            let live = situation::survey(&self.app, &site).await?.already_live(&site, &commit).is_some();
+            Ok(Sighting { commit, live })
+        };
+        found.await.map_err(|error: CliError| in_one_line(&error.failure()))
     }
 
-    async fn carry_out(&self, start: &Start, stop: &CancellationToken) -> Done {
-        let name = &start.ask.project;
-        let ending = self.deploy(start, stop).await;
-        let done = match &ending {
-            Ok(Ending::Unchanged(live)) => Done {
-                deployment: None,
-                succeeded: None,
-                again: false,
-                words: format!("nothing changed: release {} is live", live.number()),
-                exit: Exit::Done as u8,
-            },
-            Ok(ending @ (Ending::Closed(deployment) | Ending::Parked(deployment))) => {
-                let succeeded = deployment.outcome == Some(Outcome::Succeeded);
-                let commit = deployment.release.revision.commit.clone();
-                let outcome = deployment.outcome.as_ref().map_or("waits for a person", Outcome::as_str);
-                let failure = deployment.outcome.as_ref().and_then(Outcome::failure);
-                let why = failure.map(|it| format!(": {it}")).unwrap_or_default();
-                let release = deployment.release.number;
-                Done {
-                    deployment: Some(deployment.id),
-                    succeeded: succeeded.then_some(commit),
-                    again: failure.is_some_and(|it| it.class == eeveon_core::Class::Unreachable),
-                    words: format!("deployment {} of release {release} {outcome}{why}", deployment.id),
-                    exit: ending.exit() as u8,
+    async fn carry_out(
+        &self,
+        start: &Start,
+        stop: &CancellationToken,
+        opened: oneshot::Sender<DeploymentId>,
+    ) -> Done {
+        let (open, mut opens) = watch::channel(None);
+        let ending = {
+            let working = self.deploy(start, stop, Arc::new(open));
+            tokio::pin!(working);
+            tokio::select! {
+                biased;
+                Ok(deployment) = async { opens.wait_for(Option::is_some).await.map(|it| *it) } => {
+                    if let Some(deployment) = deployment {
+                        let _nobody_follows = opened.send(deployment);
+                    }
+                    working.await
                 }
+                ending = &mut working => ending,
+            }
+        };
+        let (done, words) = match ending {
+            Ok(ending) => {
+                let (mut done, words) = summed_up(ending);
+                // What was looked at, also if what serves is left as it is.
+                if let (Want::Newest { commit: Some(commit), .. }, None) = (&start.ask.want, done.deployment)
+                {
+                    done.commit = Some(commit.clone());
+                }
+                (done, words)
             }
             Err(error) => {
                 let failure = error.failure();
-                let message =
-                    std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ");
-                Done {
-                    deployment: None,
-                    succeeded: None,
-                    again: error.retry() == Retry::Later || failure.class == eeveon_core::Class::Unreachable,
-                    words: format!("{message} [{}]", failure.code),
-                    exit: error.exit() as u8,
-                }
+                let again = error.retry() == Retry::Later || failure.class == Class::Unreachable;
+                not_opened(failure, again)
             }
         };
-        self.say(Some(name), &done.words);
+        self.say(Some(&start.ask.project), &words);
         done
     }
 
@@ -326,4 +336,52 @@ impl World for Watching {
         };
         self.app.ui.note(line);
     }
+}
+
+/// Returns what is told of how carrying out a request ended, to programs and in words.
+fn summed_up(ending: Ending) -> (Done, String) {
+    let deployment = match ending {
+        Ending::Unchanged(live) => {
+            let words = format!("nothing changed: release {} is live", live.number());
+            let commit = Some(live.release.revision.commit);
+            return (Done { deployment: None, commit, went_live: false, again: false, failure: None }, words);
+        }
+        Ending::NotOpened(failure) => return not_opened(*failure, false),
+        Ending::Closed(deployment) | Ending::Parked(deployment) => deployment,
+    };
+    let outcome = deployment.outcome.as_ref();
+    let failure = outcome.and_then(Outcome::failure);
+    let why = failure.map(|it| format!(": {it}")).unwrap_or_default();
+    let (id, release) = (deployment.id, deployment.release.number);
+    let words = format!(
+        "deployment {id} of release {release} {}{why}",
+        outcome.map_or("waits for a person", Outcome::as_str)
+    );
+    let done = Done {
+        deployment: Some(id),
+        went_live: outcome == Some(&Outcome::Succeeded),
+        again: failure.is_some_and(|it| it.class == Class::Unreachable),
+        commit: Some(deployment.release.revision.commit.clone()),
+        failure: None,
+    };
+    (done, words)
+}
+
+fn not_opened(failure: Failure, again: bool) -> (Done, String) {
+    let words = format!("{} [{}]", in_one_line(&failure), failure.code);
+    (Done { deployment: None, commit: None, went_live: false, again, failure: Some(failure) }, words)
+}
+
+fn in_one_line(failure: &Failure) -> String {
+    let causes = failure.causes.iter().map(String::as_str);
+    std::iter::once(failure.message.as_str()).chain(causes).collect::<Vec<_>>().join(": ")
+}
+
+/// When nobody can tell what is frozen, everything is.
+fn everything(error: &DaemonError) -> Freezes {
+    let reason = Untrusted::from(format!("the freezes cannot be read: {error}"));
+    let all = Frozen { reason, until: None, by: Actor::Engine, at: Timestamp::UNIX_EPOCH };
+    let mut freezes = Freezes::default();
+    freezes.all = Some(all);
+    freezes
 }

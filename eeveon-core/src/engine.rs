@@ -172,8 +172,8 @@ impl Engine {
     }
 
     /// Takes up a deployment after the process that ran it died: once it is past the pivot it is
-    /// finished, until then it is taken back, and an irreversible release that serves waits for a person. Never runs a step forward before the pivot, so that
-    /// any command can call it.
+    /// finished, until then it is taken back, and an irreversible release that serves waits for a
+    /// person. Never runs a step forward before the pivot, so that any command can call it.
     ///
     /// # Errors
     ///

@@ -44,7 +44,9 @@ impl Feed {
         self.progress.subscribe()
     }
 
-    pub(crate) fn publish(&self, entry: Entry) {
+    /// Hands an entry to whoever listens; of a deployment that another process carries out, whoever
+    /// follows its journal.
+    pub fn publish(&self, entry: Entry) {
         // No listener is not an error: the journal has the entry.
         let _unheard = self.entries.send(Arc::new(entry));
     }

@@ -53,6 +53,17 @@ pub struct State {
 pub struct IllegalRecord(pub &'static str);
 
 impl State {
+    /// Folds a journal.
+    ///
+    /// # Errors
+    ///
+    /// A record cannot follow the ones before it.
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Self, IllegalRecord> {
+        let mut state = Self::default();
+        records.into_iter().try_for_each(|record| state.apply(record))?;
+        Ok(state)
+    }
+
     /// Takes one more record into account.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use eeveon_core::{
-    CommitId, DeploymentId, Entry, Failure, Kind, Outcome, ProjectName, Record, Release, ReleaseNumber,
-    Revision, Seq, State, StepKey, Trigger, Untrusted,
+    Action as _, CommitId, DeploymentId, Entry, Failure, Kind, Outcome, ProjectName, Record, Release,
+    ReleaseNumber, Revision, Seq, State, StepKey, StepStatus, Trigger, Untrusted, deployer::Switch,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -308,9 +308,10 @@ pub fn tell(
     match &entry.record {
         Record::Opened { .. } => vec![event(EventKind::Started, before)],
         Record::Parked { step, failure } => {
-            let serving = match state.has_switched() {
-                true => Serving::Either { new: request.release.number, old },
-                false => before,
+            let serving = match is_turned(state) {
+                Some(true) => new,
+                Some(false) => before,
+                None => Serving::Either { new: request.release.number, old },
             };
             vec![Event {
                 step: Some(step.clone()),
@@ -335,6 +336,24 @@ pub fn tell(
         | Record::UndoStarted { .. }
         | Record::UndoFinished { .. }
         | Record::Unparked { .. } => Vec::new(),
+    }
+}
+
+/// Tells whether the new release serves; `None` when a switch was begun, in either direction, and nobody
+/// knows whether it happened.
+fn is_turned(state: &State) -> Option<bool> {
+    if !state.has_switched() {
+        return Some(false);
+    }
+    let switches = state.plan.steps().filter(|it| it.action == Switch::NAME);
+    let switches: Vec<_> = switches.map(|it| state.steps.get(&it.key)).collect();
+    let all = |are: &[Option<StepStatus>]| {
+        !switches.is_empty() && switches.iter().all(|it| are.contains(&it.copied()))
+    };
+    match (all(&[Some(StepStatus::Finished)]), all(&[None, Some(StepStatus::Undone)])) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
     }
 }
 

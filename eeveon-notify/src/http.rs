@@ -12,11 +12,15 @@ use reqwest::{
     redirect::Policy,
 };
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{Credential, NotifyError};
 
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES: usize = 64 * 1024;
+
+/// How long the rest of an answer is waited for whose status says that the message has arrived.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How much of an answer is shown, in characters.
 const SHOWN_CHARS: usize = 300;
@@ -137,13 +141,15 @@ impl Http {
         let sent = self.client.request(method, url).headers(headers).body(body).send();
         let mut response = sent.await.map_err(broken)?;
         let mut bytes = Vec::new();
+        // When the status has said it already, neither a body that breaks off nor one that does not end
+        // may make us tell everything twice.
+        let has_it = response.status().is_success();
+        let end = Instant::now() + if has_it { LAST_WORDS } else { self.timeout };
         while bytes.len() < ANSWER_BYTES {
-            match response.chunk().await {
-                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-                Ok(None) => break,
-                // The status has said it already: trying again would tell everything twice.
-                Err(_) if response.status().is_success() => break,
-                Err(error) => return Err(broken(error)),
+            match timeout_at(end, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => bytes.extend_from_slice(&chunk),
+                Ok(Err(error)) if !has_it => return Err(broken(error)),
+                Ok(Ok(None) | Err(_)) | Err(_) => break,
             }
         }
         bytes.truncate(ANSWER_BYTES);

@@ -9,8 +9,8 @@ use crate::{Event, NotifyError};
 /// One event, for one channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// The same for every attempt to send this message, and different for every other message:
-    /// `PROJECT-DEPLOYMENT-SEQ-KIND`. Sent as idempotency key where the service knows one.
+    /// The same for every attempt to send this message, and different for every other message of this
+    /// home: `PROJECT-DEPLOYMENT-SEQ-KIND`.
     pub key: String,
     /// What happened.
     pub event: Event,
@@ -21,6 +21,14 @@ impl Message {
     pub fn of(event: Event) -> Self {
         let Event { project, deployment, seq, kind, .. } = &event;
         Self { key: format!("{project}-{deployment}-{seq}-{kind}"), event }
+    }
+
+    /// Returns what others know this message by, the idempotency key where a service knows one: the key,
+    /// and when it happened, in milliseconds since 1970. So it is no other message's, not even when
+    /// a store was lost or put back from an older copy, and deployments get the same numbers again. It has
+    /// no dots, which divide what the signature of a webhook covers.
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.key, self.event.at.as_millisecond())
     }
 
     /// Returns what all messages about one deployment have in common, for services that know

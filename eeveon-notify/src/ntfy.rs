@@ -81,7 +81,7 @@ impl Notifier for Ntfy {
         let topic = self.http.reveal(&self.config.topic).await?;
         let topic = topic.expose().trim();
         let wording = Wording::of(&message.event);
-        let publish = |text: &str| request(topic, &message.key, &wording, text);
+        let publish = |text: &str| request(topic, &message.id(), &wording, text);
         let fits =
             |text: &str| text.len() <= MESSAGE_BYTES && publish(text).to_string().len() <= REQUEST_BYTES;
         let mut text = match self.templates.render(self.http.channel(), &message.event) {
@@ -107,7 +107,7 @@ impl Notifier for Ntfy {
     }
 }
 
-fn request(topic: &str, key: &str, wording: &Wording, text: &str) -> Value {
+fn request(topic: &str, id: &str, wording: &Wording, text: &str) -> Value {
     let (priority, tag) = match wording.level {
         Level::Success => (3, "white_check_mark"),
         Level::Failure => (5, "x"),
@@ -123,8 +123,8 @@ fn request(topic: &str, key: &str, wording: &Wording, text: &str) -> Value {
     });
     if let Some(body) = body.as_object_mut() {
         // With the same id a second attempt replaces the first, since 2.16; older servers ignore it.
-        if key.len() <= ID_BYTES {
-            body.insert("sequence_id".to_owned(), json!(key));
+        if id.len() <= ID_BYTES {
+            body.insert("sequence_id".to_owned(), json!(id));
         }
         if let Some(link) = &wording.link {
             body.insert("click".to_owned(), json!(link));

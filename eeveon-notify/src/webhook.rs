@@ -206,7 +206,7 @@ impl Notifier for Webhook {
             let unfit = unfit(&name);
             request = request.secret_header(name, "", &value).ok_or_else(|| self.config(unfit))?;
         }
-        let signed = signing::headers(&keys, &message.key, self.clock.now().as_second(), &body);
+        let signed = signing::headers(&keys, &message.id(), self.clock.now().as_second(), &body);
         for (name, value) in signed {
             let value = HeaderValue::try_from(value).map_err(|error| self.config(error.to_string()))?;
             request = request.header(HeaderName::from_static(name), value);

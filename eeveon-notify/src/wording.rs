@@ -210,7 +210,10 @@ fn next(event: &Event) -> String {
         }
         EventKind::Parked => {
             format!(
-                "ee-deploy why {deployment}\nee-deploy resume {deployment}\nee-deploy cancel {deployment}"
+                "ee-deploy why {deployment}\n\
+                 ee-deploy resume {deployment} (tries again)\n\
+                 ee-deploy resume {deployment} --skip (goes on without this step)\n\
+                 ee-deploy cancel {deployment} (goes back, where there is a way back)"
             )
         }
         EventKind::Quarantined => match event.quarantined.first() {

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Output},
 };
@@ -81,4 +82,27 @@ fn the_pages_show_this_program() {
             assert!(program.contains(line.trim()), "{page} shows what is not in the program: {line}");
         }
     }
+}
+
+#[test]
+fn the_daemon_deploys_what_is_pushed_until_it_is_stopped() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (repo, folder) = (scratch.path().join("repo"), scratch.path().join("folder"));
+    fs::create_dir(&repo).unwrap();
+    git(&repo, &["init", "--quiet", "--initial-branch=main"]);
+    commit(&repo, "one");
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_daemon"))
+        .arg(&repo)
+        .arg(&folder)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(daemon.stdout.take().unwrap()).lines();
+    let mut succeeds = || said.by_ref().map(Result::unwrap).any(|line| line.contains("succeeded"));
+    assert!(succeeds());
+    commit(&repo, "two");
+    assert!(succeeds());
+    assert_eq!(fs::read_to_string(folder.join("site/current/index.html")).unwrap(), "two");
+    let stopped = Command::new("kill").arg("-INT").arg(daemon.id().to_string()).status().unwrap();
+    assert!(stopped.success() && daemon.wait().unwrap().success());
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::{deny, layers, readme, run, test, tidy, workspace::Workspace};
+use crate::{deny, layers, readme, run, supply, test, tidy, workspace::Workspace};
 
 /// Which stages.
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ struct Stage {
     run: fn(&Workspace) -> Result<()>,
 }
 
-const STAGES: [Stage; 9] = [
+const STAGES: [Stage; 13] = [
     Stage { name: "fmt", run: |workspace| run::stream(workspace.cargo().args(["fmt", "--all", "--check"])) },
     Stage { name: "layers", run: layers::run },
     Stage { name: "tidy", run: tidy::run },
@@ -27,7 +27,11 @@ const STAGES: [Stage; 9] = [
     Stage { name: "doc", run: doc },
     Stage { name: "test", run: test::run },
     Stage { name: "crash", run: crash },
+    Stage { name: "hostile", run: hostile },
+    Stage { name: "daemon", run: daemon },
     Stage { name: "deny", run: deny::run },
+    Stage { name: "unused", run: supply::unused },
+    Stage { name: "sbom", run: supply::list },
     Stage { name: "readme", run: readme::run },
 ];
 
@@ -83,5 +87,27 @@ fn crash(workspace: &Workspace) -> Result<()> {
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 fn crash(_: &Workspace) -> Result<()> {
     println!("left out: system calls are watched on Linux on x86-64 only");
+    Ok(())
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn daemon(workspace: &Workspace) -> Result<()> {
+    crate::daemon::in_ci(workspace)
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn daemon(_: &Workspace) -> Result<()> {
+    println!("left out: what a process uses is read on Linux on x86-64 only");
+    Ok(())
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn hostile(workspace: &Workspace) -> Result<()> {
+    crate::hostile::in_ci(workspace)
+}
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+fn hostile(_: &Workspace) -> Result<()> {
+    println!("left out: programs are watched on Linux on x86-64 only");
     Ok(())
 }

@@ -4,10 +4,15 @@
 mod calls;
 mod case;
 mod control;
-mod ledger;
+mod full;
+pub(crate) mod ledger;
 mod neighbour;
 mod oracle;
+pub(crate) mod powercut;
+pub(crate) mod race;
 mod scenario;
+mod seeds;
+mod skew;
 mod told;
 mod tracer;
 mod tree;
@@ -28,6 +33,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{run, workspace::Workspace};
 use case::{FAULTS, Faults, Stage, Strike, Verdict};
+use ledger::Binary;
+use powercut::image::Kind;
 use scenario::{SCENARIOS, Scenario};
 use tracer::Blow;
 use world::World;
@@ -38,8 +45,14 @@ const WORKERS: usize = 2;
 /// How many kills a run makes that is not told.
 const SAMPLE: usize = 120;
 
-/// How many kills `cargo xtask ci` makes: with the control, less than two minutes of two idle cores.
-const IN_CI: usize = 330;
+/// How much `cargo xtask ci` tries: less than two minutes of two idle cores, all together.
+const IN_CI: InCi = InCi { kills: 240, rounds: 8, held_up: 8 };
+
+struct InCi {
+    kills: usize,
+    rounds: usize,
+    held_up: usize,
+}
 
 /// What to break, and how.
 #[derive(clap::Args)]
@@ -53,6 +66,9 @@ pub(crate) struct Args {
     /// The program to test [default: a release build of this checkout]
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
+    /// The commit that program was built from
+    #[arg(long, value_name = "COMMIT", requires = "binary")]
+    commit: Option<String>,
     /// Let calls fail instead of killing at them
     #[arg(long)]
     faults: bool,
@@ -68,17 +84,37 @@ pub(crate) struct Args {
     /// Break the program on purpose, in every way the rules forbid, and see that each is found
     #[arg(long, conflicts_with_all = ["all", "sample", "faults", "fault", "at"])]
     control: bool,
+    /// Break the program's own code and calls, in one way at a time, and see that each is found
+    #[arg(long, conflicts_with_all = ["all", "sample", "faults", "fault", "at", "control", "binary"])]
+    seeds: bool,
+    /// Fill the disk, and go back
+    #[arg(long, conflicts_with_all = ["all", "sample", "faults", "fault", "at", "control", "seeds"])]
+    full: bool,
+    /// With --seeds, only this one
+    #[arg(long, value_name = "NAME", requires = "seeds")]
+    seed: Option<String>,
 }
 
 /// Runs it, and writes down what came of it.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if args.seeds {
+        return seeds::run(workspace, &workspace.scratch()?.join("seeded"), args.seed.as_deref());
+    }
     let program = match &args.binary {
         Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
         None => build(workspace, &["--release"], "release")?,
     };
     let folder = workspace.scratch()?.join("crash");
+    let tested = Binary { program: &program, commit: args.commit.as_deref(), built: args.binary.is_none() };
     if args.control {
-        return control::run(&folder, &program);
+        control::run(&folder, &program)?;
+        return skew::newer_is_refused(&folder.join("skew"), &program);
+    }
+    if args.full {
+        powercut::image::keep_mounts_private()?;
+        let tallies = full::run(&folder, &program, &[Kind::Ext4, Kind::Xfs, Kind::Btrfs])?;
+        ledger::append(workspace, &tested, "full disk", &tallies)?;
+        return conclude(&tallies);
     }
     let named =
         |it: &&'static Scenario| args.scenario.is_empty() || args.scenario.iter().any(|name| name == it.name);
@@ -95,32 +131,61 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         },
         program: &program,
     };
-    let tallies = plan.run(&folder, &SCENARIOS.iter().filter(named).collect::<Vec<_>>())?;
-    // To repeat one blow is no run.
-    if args.at.is_none() {
-        let blow = if plan.blows == Blows::Kills { "kill" } else { "fault" };
-        ledger::append(workspace, &program, args.binary.is_none(), blow, &tallies)?;
+    let blow = if plan.blows == Blows::Kills { "kill" } else { "fault" };
+    let tallies = plan.run(&folder, &SCENARIOS.iter().filter(named).collect::<Vec<_>>(), &|tally| {
+        // To repeat one blow is no run.
+        match args.at {
+            Some(_) => Ok(()),
+            None => ledger::append(workspace, &tested, blow, std::slice::from_ref(tally)),
+        }
+    })?;
+    conclude(&tallies)
+}
+
+/// The stage of `cargo xtask ci`: the harness on trial, and a little of everything. Where it strikes
+/// follows from the commit: the same when it is run again, elsewhere in the next one.
+///
+/// # Errors
+///
+/// The harness misses something, or something is left that must not be.
+pub(crate) fn in_ci(workspace: &Workspace) -> Result<()> {
+    let program = build(workspace, &[], "debug")?;
+    let folder = workspace.scratch()?.join("crash");
+    let mounts = powercut::image::keep_mounts_private();
+    control::run(&folder, &program)?;
+    skew::newer_is_refused(&folder.join("skew"), &program)?;
+    let commit = run::output(workspace.command("git").args(["rev-parse", "HEAD"]))?.trim().to_owned();
+    println!("{} kills and more, chosen by commit {commit}", IN_CI.kills);
+    let plan =
+        Plan { blows: Blows::Kills, spots: Spots::Drawn(IN_CI.kills, commit.clone()), program: &program };
+    // Those who are held up wait for most of the time.
+    let mut tallies = thread::scope(|scope| {
+        let held_up = scope.spawn(|| {
+            race::HELD_UP_IN
+                .iter()
+                .map(|what| race::stale(&folder.join("race"), &program, *what, IN_CI.held_up))
+                .collect::<Result<Vec<_>>>()
+        });
+        let mut tallies = plan.run(&folder, &SCENARIOS.iter().collect::<Vec<_>>(), &|_| Ok(()))?;
+        tallies.push(race::rounds(&folder.join("race"), &program, IN_CI.rounds, &commit)?);
+        match held_up.join() {
+            Ok(held_up) => tallies.extend(held_up?),
+            Err(_) => bail!("a worker panicked"),
+        }
+        Ok(tallies)
+    })?;
+    match mounts {
+        Ok(()) => {
+            seeds::power_is_cut(&folder, &program)?;
+            tallies.extend(powercut::a_few(&folder, &program)?);
+            tallies.extend(full::run(&folder, &program, &[Kind::Ext4])?);
+        }
+        Err(error) => println!("power cuts and full disks are left out: {error:#}"),
     }
     conclude(&tallies)
 }
 
-/// The stage of `cargo xtask ci`: the harness on trial, and a few kills in every scenario. Which ones
-/// follows from the commit: the same when it is run again, others in the next one.
-///
-/// # Errors
-///
-/// The harness misses something, or a kill leaves something that must not be.
-pub(crate) fn in_ci(workspace: &Workspace) -> Result<()> {
-    let program = build(workspace, &[], "debug")?;
-    let folder = workspace.scratch()?.join("crash");
-    control::run(&folder, &program)?;
-    let commit = run::output(workspace.command("git").args(["rev-parse", "HEAD"]))?.trim().to_owned();
-    println!("{IN_CI} kills, chosen by commit {commit}");
-    let plan = Plan { blows: Blows::Kills, spots: Spots::Drawn(IN_CI, commit), program: &program };
-    conclude(&plan.run(&folder, &SCENARIOS.iter().collect::<Vec<_>>())?)
-}
-
-fn build(workspace: &Workspace, profile: &[&str], folder: &str) -> Result<PathBuf> {
+pub(crate) fn build(workspace: &Workspace, profile: &[&str], folder: &str) -> Result<PathBuf> {
     let words = ["build", "--locked", "--package", "eeveon-cli"];
     run::stream(workspace.cargo().args(words).args(profile))?;
     Ok(workspace.metadata()?.target_directory.join(folder).join("ee-deploy"))
@@ -202,16 +267,20 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    fn run(&self, folder: &Path, scenarios: &[&'static Scenario]) -> Result<Vec<Tally>> {
+    /// Runs it, one scenario after the other, and hands on what came of each.
+    fn run(
+        &self,
+        folder: &Path,
+        scenarios: &[&'static Scenario],
+        done: &dyn Fn(&Tally) -> Result<()>,
+    ) -> Result<Vec<Tally>> {
         ensure!(!scenarios.is_empty(), "there is no such scenario");
         println!("{:<12} {:>6} {:>6} {:>11}  found", "scenario", "calls", "struck", "violations");
         let mut tallies = Vec::new();
         for scenario in scenarios {
             let tally = self.scenario(folder, scenario, scenarios.len())?;
-            let states: Vec<String> =
-                tally.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
-            let Tally { scenario, calls, struck, violations, .. } = &tally;
-            println!("{scenario:<12} {calls:>6} {struck:>6} {violations:>11}  {}", states.join(", "));
+            tally.print();
+            done(&tally)?;
             tallies.push(tally);
         }
         Ok(tallies)
@@ -288,6 +357,14 @@ fn stage<'a>(folder: &Path, program: &Path, scenario: &'a Scenario, worker: usiz
 }
 
 impl Tally {
+    /// Prints it as a row of the table.
+    fn print(&self) {
+        let states: Vec<String> =
+            self.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let Self { scenario, calls, struck, violations, .. } = self;
+        println!("{scenario:<12} {calls:>6} {struck:>6} {violations:>11}  {}", states.join(", "));
+    }
+
     fn add(&mut self, program: &Path, label: &str, verdict: &Verdict) {
         // The command made fewer calls than in the rehearsal: nothing was done to it.
         if verdict.struck.is_some() {

@@ -19,7 +19,7 @@ const FETCH: Duration = Duration::from_secs(90);
 /// Runs cargo-deny. Without a database of advisories, and none to be had, it leaves that part out
 /// and says so.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    let deny = install(workspace)?;
+    let deny = run::install(workspace, "cargo-deny", VERSION)?;
     let command = |words: &[&str]| {
         let mut command = workspace.command(&deny.to_string_lossy());
         command.args(["--locked"]).args(words);
@@ -38,24 +38,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         return Ok(());
     }
     run::stream(&mut command(&["check", "--disable-fetch", "advisories"]))
-}
-
-/// Returns where cargo-deny lies, installing it if need be beside what cargo builds.
-fn install(workspace: &Workspace) -> Result<PathBuf> {
-    let target = workspace.metadata()?.target_directory;
-    let tools = target.join("tools").join(format!("cargo-deny-{VERSION}"));
-    let deny = tools.join("bin").join("cargo-deny");
-    if !deny.is_file() {
-        let mut command = workspace.cargo();
-        command.args(["install", "--quiet", "--locked", "--root"]).arg(&tools);
-        command.arg(format!("cargo-deny@{VERSION}"));
-        // Its parts have other features than ours: a folder of their own keeps both warm.
-        let build = target.join("tools").join("build");
-        command.env("CARGO_TARGET_DIR", &build);
-        run::stream(&mut command)?;
-        fs::remove_dir_all(&build)?;
-    }
-    Ok(deny)
 }
 
 /// Tells whether an earlier fetch left a database.

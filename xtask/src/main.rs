@@ -5,13 +5,18 @@
 mod ci;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod crash;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod daemon;
 mod deny;
 mod finding;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod hostile;
 mod layers;
 mod readme;
 mod run;
 mod rust_file;
 mod servers;
+mod supply;
 mod test;
 mod tidy;
 mod workspace;
@@ -36,6 +41,18 @@ enum Chore {
     /// Kill ee-deploy at every system call that changes something, and judge what is left
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Crash(crash::Args),
+    /// Cut the power at every moment of what ee-deploy writes, and judge what is left
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    Powercut(crash::powercut::Args),
+    /// Let several ee-deploy work on one project at once, and judge whether they noticed
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    Race(crash::race::Args),
+    /// Deploy repositories made to do harm, and judge what ee-deploy did
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    Hostile(hostile::Args),
+    /// Measure a daemon that runs, and torment it
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    Daemon(daemon::Args),
     /// Do everything that must pass before a change lands
     Ci(ci::Args),
 }
@@ -59,6 +76,14 @@ fn carry_out(chore: &Chore) -> Result<()> {
         Chore::Codegen => codegen(&workspace),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Chore::Crash(args) => crash::run(&workspace, args),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Chore::Powercut(args) => crash::powercut::run(&workspace, args),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Chore::Race(args) => crash::race::run(&workspace, args),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Chore::Hostile(args) => hostile::run(&workspace, args),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Chore::Daemon(args) => daemon::run(&workspace, args),
         Chore::Ci(args) => ci::run(&workspace, args),
     }
 }

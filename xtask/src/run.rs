@@ -1,12 +1,16 @@
-//! Starting programs.
+//! Starting programs, and installing those that cargo can.
 
 use std::{
+    fs,
+    path::PathBuf,
     process::{Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
+
+use crate::workspace::Workspace;
 
 /// Shows the command line, runs it with its output going where ours goes, and fails if it fails.
 pub(crate) fn stream(command: &mut Command) -> Result<()> {
@@ -41,6 +45,24 @@ pub(crate) fn stream_within(command: &mut Command, limit: Duration) -> Result<()
         }
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Returns where a tool lies that cargo can install, installing it if need be beside what cargo builds.
+pub(crate) fn install(workspace: &Workspace, tool: &str, version: &str) -> Result<PathBuf> {
+    let target = workspace.metadata()?.target_directory;
+    let tools = target.join("tools").join(format!("{tool}-{version}"));
+    let program = tools.join("bin").join(tool);
+    if !program.is_file() {
+        let mut command = workspace.cargo();
+        command.args(["install", "--quiet", "--locked", "--root"]).arg(&tools);
+        command.arg(format!("{tool}@{version}"));
+        // Its parts have other features than ours: a folder of their own keeps both warm.
+        let build = target.join("tools").join("build");
+        command.env("CARGO_TARGET_DIR", &build);
+        stream(&mut command)?;
+        fs::remove_dir_all(&build)?;
+    }
+    Ok(program)
 }
 
 /// Tells whether the command runs and succeeds, showing nothing.

@@ -120,6 +120,22 @@ impl Graph {
         self.waits_for.get(project).into_iter().flatten().map(|(after, follow)| (after, *follow))
     }
 
+    /// Tells whether `project` deploys by itself only what another one has deployed.
+    pub fn is_led(&self, project: &ProjectName) -> bool {
+        self.waits_for(project).any(|(_, follow)| follow == Follow::SameCommit)
+    }
+
+    /// Returns the first project that has to deploy `commit` before `project` does so by itself.
+    pub fn missing<'a>(
+        &'a self,
+        progress: &Progress,
+        project: &ProjectName,
+        commit: &CommitId,
+    ) -> Option<&'a ProjectName> {
+        let led = self.waits_for(project).filter(|(_, follow)| *follow == Follow::SameCommit);
+        led.map(|(after, _)| after).find(|after| !progress.has_deployed(after, commit))
+    }
+
     /// Returns the projects all of whose conditions are met by what happened since their last turn, except
     /// those that are `busy`: they have their turn when they are done, and only one, however much happened.
     /// Call [`Progress::took_turn`] for each that is asked to be deployed.
@@ -193,6 +209,11 @@ impl Progress {
             successes.pop_front();
         }
         successes.push_back(Success { commit: commit.clone(), number: self.count });
+    }
+
+    /// Tells whether a deployment of `commit` is remembered to have succeeded in `project`.
+    pub fn has_deployed(&self, project: &ProjectName, commit: &CommitId) -> bool {
+        self.successes.get(project).is_some_and(|all| all.iter().any(|it| it.commit == *commit))
     }
 
     /// Takes note that `project` has been asked to be deployed for all that has happened up to now.

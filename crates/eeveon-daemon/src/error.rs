@@ -38,13 +38,13 @@ pub enum DaemonError {
     },
     /// Projects wait for each other.
     #[error("projects wait for each other: {0}")]
-    Cycle(#[from] Cycle),
+    Cycle(Cycle),
     /// Windows, holidays or a freeze say no.
     #[error("no deployment may start now: {0}")]
-    Shut(#[from] Shut),
+    Shut(Shut),
     /// The queue does not take the request.
     #[error("the request was refused: {0}")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     /// A newer version of EEveon wrote what was to be read.
     #[error("the {what} has format {found}; this version reads up to {known}")]
     Newer {
@@ -72,6 +72,12 @@ pub enum DaemonError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl From<Cycle> for DaemonError {
+    fn from(cycle: Cycle) -> Self {
+        Self::Cycle(cycle)
+    }
 }
 
 impl From<StoreError> for DaemonError {
@@ -112,8 +118,12 @@ impl Diagnose for DaemonError {
                 "export the calendar as iCalendar (.ics), below 1 MiB, with the holidays only"
             }
             Self::Cycle(_) => "remove one `after` of those named",
-            Self::Shut(Shut { until: Some(_), .. }) => "wait until then, or ask for an exception",
-            Self::Shut(_) => "lift the freeze or change the windows",
+            Self::Shut(Shut { until: Some(_), .. }) => {
+                "wait until then; `--outside-window` deploys all the same, and `rollback` always works"
+            }
+            Self::Shut(_) => {
+                "`ee-deploy freeze --lift` ends a freeze; `--outside-window` deploys all the same, and `rollback` always works"
+            }
             Self::Refused(refusal) => refusal.hint(),
             Self::Newer { .. } => "use the version of EEveon that wrote it, or a newer one",
             Self::Gone => "start it again: `ee-deploy serve`",

@@ -2,12 +2,15 @@
 
 use std::fmt;
 
-use eeveon_core::ProjectName;
+use eeveon_core::{CommitId, DeploymentId, ProjectName};
 use eeveon_store::Delivery;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Answer, Ask, DaemonError, Done, Fate, Freeze, RequestId, Seen, Sighting};
+use crate::{Answer, Ask, DaemonError, Done, Fate, RequestId, Seen, Sighting};
+
+/// News of one request that may wait to be read. A request makes less of it.
+const NEWS: usize = 64;
 
 /// What came of asking.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,6 +35,23 @@ pub struct End {
     pub done: Option<Done>,
 }
 
+/// What happens to a request, for whoever follows it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum News {
+    /// It is carried out from now on.
+    Started,
+    /// It came to this deployment.
+    Opened(DeploymentId),
+    /// Another request took its place, and is followed instead.
+    Replaced {
+        /// That request.
+        by: RequestId,
+    },
+    /// It is over. Nothing follows.
+    Ended(End),
+}
+
 /// How things stand.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Overview {
@@ -50,14 +70,43 @@ pub struct Overview {
 }
 
 pub(crate) enum Message {
-    Ask { ask: Ask, delivery: Option<Box<Delivery>>, answer: oneshot::Sender<Result<Taken, DaemonError>> },
-    Wait { request: RequestId, end: oneshot::Sender<End> },
-    Cancel { request: RequestId },
-    Lift { project: ProjectName },
-    Freeze { project: Option<ProjectName>, freeze: Option<Freeze> },
-    Overview { answer: oneshot::Sender<Overview> },
-    Seen { project: ProjectName, seen: Seen, result: Result<Sighting, String> },
-    Done { request: RequestId, done: Option<Done> },
+    Ask {
+        ask: Ask,
+        delivery: Option<Box<Delivery>>,
+        news: Option<mpsc::Sender<News>>,
+        answer: oneshot::Sender<Result<Taken, DaemonError>>,
+    },
+    Follow {
+        request: RequestId,
+        news: mpsc::Sender<News>,
+    },
+    Cancel {
+        request: RequestId,
+        known: oneshot::Sender<bool>,
+    },
+    Lift {
+        project: ProjectName,
+        lifted: oneshot::Sender<usize>,
+    },
+    Reload,
+    Overview {
+        answer: oneshot::Sender<Overview>,
+    },
+    Settled,
+    Seen {
+        project: ProjectName,
+        known: Option<CommitId>,
+        seen: Seen,
+        result: Result<Sighting, String>,
+    },
+    Opened {
+        request: RequestId,
+        deployment: DeploymentId,
+    },
+    Done {
+        request: RequestId,
+        done: Option<Done>,
+    },
 }
 
 /// Speaks to the daemon. Cheap to clone.
@@ -68,12 +117,14 @@ impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ask { .. } => "Ask",
-            Self::Wait { .. } => "Wait",
+            Self::Follow { .. } => "Follow",
             Self::Cancel { .. } => "Cancel",
             Self::Lift { .. } => "Lift",
-            Self::Freeze { .. } => "Freeze",
+            Self::Reload => "Reload",
             Self::Overview { .. } => "Overview",
+            Self::Settled => "Settled",
             Self::Seen { .. } => "Seen",
+            Self::Opened { .. } => "Opened",
             Self::Done { .. } => "Done",
         })
     }
@@ -82,14 +133,45 @@ impl fmt::Debug for Message {
 impl Handle {
     /// Asks for a deployment. Once this returns, the request is durable. With a `delivery`, the
     /// delivery is recorded in the same moment, and one that came before changes nothing.
+    /// Dropped while it waits for its turn, nothing is taken.
     ///
     /// # Errors
     ///
     /// `daemon/refused`; `daemon/ended` when the daemon is no more; `daemon/store`.
     pub async fn ask(&self, ask: Ask, delivery: Option<Delivery>) -> Result<Taken, DaemonError> {
+        self.take(ask, delivery, None).await
+    }
+
+    /// Asks for a deployment, and follows what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`].
+    pub async fn ask_and_follow(&self, ask: Ask) -> Result<(Taken, mpsc::Receiver<News>), DaemonError> {
+        let (news, follow) = mpsc::channel(NEWS);
+        Ok((self.take(ask, None, Some(news)).await?, follow))
+    }
+
+    async fn take(
+        &self,
+        ask: Ask,
+        delivery: Option<Delivery>,
+        news: Option<mpsc::Sender<News>>,
+    ) -> Result<Taken, DaemonError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Message::Ask { ask, delivery: delivery.map(Box::new), answer }).await?;
+        self.send(Message::Ask { ask, delivery: delivery.map(Box::new), news, answer }).await?;
         answered.await.map_err(|_| DaemonError::Gone)?
+    }
+
+    /// Follows a request that was asked for earlier.
+    ///
+    /// # Errors
+    ///
+    /// `daemon/ended`.
+    pub async fn follow(&self, request: RequestId) -> Result<mpsc::Receiver<News>, DaemonError> {
+        let (news, follow) = mpsc::channel(NEWS);
+        self.send(Message::Follow { request, news }).await?;
+        Ok(follow)
     }
 
     /// Waits for the end of a request.
@@ -98,40 +180,44 @@ impl Handle {
     ///
     /// `daemon/ended`.
     pub async fn wait(&self, request: RequestId) -> Result<End, DaemonError> {
-        let (end, ended) = oneshot::channel();
-        self.send(Message::Wait { request, end }).await?;
-        ended.await.map_err(|_| DaemonError::Gone)
+        let mut news = self.follow(request).await?;
+        while let Some(news) = news.recv().await {
+            if let News::Ended(end) = news {
+                return Ok(end);
+            }
+        }
+        Err(DaemonError::Gone)
     }
 
-    /// Does not want a request any more.
+    /// Does not want a request any more. One that runs is taken back. Returns whether there was one.
     ///
     /// # Errors
     ///
     /// `daemon/ended`.
-    pub async fn cancel(&self, request: RequestId) -> Result<(), DaemonError> {
-        self.send(Message::Cancel { request }).await
+    pub async fn cancel(&self, request: RequestId) -> Result<bool, DaemonError> {
+        let (known, answered) = oneshot::channel();
+        self.send(Message::Cancel { request, known }).await?;
+        answered.await.map_err(|_| DaemonError::Gone)
     }
 
-    /// Lets a project's requests that were set aside be asked for again.
+    /// Lets a project's requests that were set aside be asked for again. Returns how many there were.
     ///
     /// # Errors
     ///
     /// `daemon/ended`.
-    pub async fn lift(&self, project: ProjectName) -> Result<(), DaemonError> {
-        self.send(Message::Lift { project }).await
+    pub async fn lift(&self, project: ProjectName) -> Result<usize, DaemonError> {
+        let (lifted, answered) = oneshot::channel();
+        self.send(Message::Lift { project, lifted }).await?;
+        answered.await.map_err(|_| DaemonError::Gone)
     }
 
-    /// Freezes a project, or all, or lifts that.
+    /// Lets the daemon look at once for what changed in its projects, and not in a few seconds.
     ///
     /// # Errors
     ///
     /// `daemon/ended`.
-    pub async fn freeze(
-        &self,
-        project: Option<ProjectName>,
-        freeze: Option<Freeze>,
-    ) -> Result<(), DaemonError> {
-        self.send(Message::Freeze { project, freeze }).await
+    pub async fn reload(&self) -> Result<(), DaemonError> {
+        self.send(Message::Reload).await
     }
 
     /// Tells how things stand.

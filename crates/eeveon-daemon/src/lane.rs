@@ -49,9 +49,15 @@ impl Lane {
         self.waiting.insert(place, waiting);
     }
 
+    /// Returns the place of the next request that may start; while the windows are `shut`, of the next
+    /// one that starts all the same.
+    pub(crate) fn next(&self, shut: bool) -> Option<usize> {
+        self.waiting.iter().position(|waiting| !shut || waiting.ask.is_exempt())
+    }
+
     /// Takes the next request.
-    pub(crate) fn take(&mut self) -> Option<Waiting> {
-        (!self.waiting.is_empty()).then(|| self.waiting.remove(0))
+    pub(crate) fn take(&mut self, shut: bool) -> Option<Waiting> {
+        self.next(shut).map(|place| self.waiting.remove(place))
     }
 
     /// Finds the request that cannot wait beside one for `want`.
@@ -98,13 +104,13 @@ pub(crate) fn running_does(running: &Want, new: &Want) -> bool {
     }
 }
 
-/// Tells whether two wants are for exactly the same.
+/// Tells whether two wants are for exactly the same. Who names no commit may well mean a newer one.
 pub(crate) fn same(one: &Want, other: &Want) -> bool {
     match (one, other) {
         (
             Want::Newest { branch, commit, .. },
             Want::Newest { branch: other_branch, commit: other_commit, .. },
-        ) => branch == other_branch && commit == other_commit,
+        ) => branch == other_branch && commit.is_some() && commit == other_commit,
         _ => one == other,
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The format a queue is saved in.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// After so many deaths a deployment is not tried again.
 pub const MOST_DEATHS: u8 = 3;
@@ -115,7 +115,9 @@ impl Queue {
         if format > FORMAT {
             return Err(DaemonError::Newer { what: "queue", found: format, known: FORMAT });
         }
-        let saved: Saved = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+        let mut saved: Saved = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+        // What format 2 added says "no" where it is missing.
+        saved.format = FORMAT;
         let projects: BTreeSet<_> = saved.lanes.iter().map(|lane| &lane.project).collect();
         let strangers = saved.lanes.iter().any(|lane| {
             lane.waiting.is_empty() || lane.waiting.iter().any(|waiting| waiting.ask.project != lane.project)
@@ -156,8 +158,10 @@ impl Queue {
                 }
             }
             Event::Died(request) => {
+                // While draining it was interrupted, and did not kill anything.
+                let deaths = u8::from(!self.saved.draining);
                 let died = self.stop_running(request);
-                decisions.extend(died.and_then(|running| self.put_back(running, 1)));
+                decisions.extend(died.and_then(|running| self.put_back(running, deaths)));
             }
             Event::Cancel(request) => decisions.extend(self.cancel(request)),
             Event::Lift(project) => self.saved.aside.retain(|aside| aside.ask.project != project),
@@ -175,7 +179,7 @@ impl Queue {
             }
         }
         self.start(&mut decisions);
-        if self.saved.draining && self.saved.running.is_empty() {
+        if !self.asleep && self.saved.draining && self.saved.running.is_empty() {
             decisions.push(Decision::Drained);
         }
         decisions
@@ -196,18 +200,22 @@ impl Queue {
         let project = ask.project.clone();
         let lane = self.saved.lanes.iter_mut().find(|lane| lane.project == project);
         if let Some(rival) = lane.and_then(|lane| lane.rival(&ask.want)) {
-            if lane::waiting_does(&rival.ask.want, &ask.want) {
+            // One that waits for a window does nothing for one that does not.
+            let starts_as_soon = rival.ask.is_exempt() || !ask.is_exempt();
+            if starts_as_soon && lane::waiting_does(&rival.ask.want, &ask.want) {
                 lane::refresh(&mut rival.ask.want, &ask.want);
                 let commit = rival.ask.want.commit().cloned();
                 return (Answer::Coalesced { into: rival.request, commit }, None);
             }
             let earlier = rival.request;
+            let ask = Ask { outside_window: ask.outside_window || rival.ask.outside_window, ..ask };
             *rival = Waiting { request, ask, deaths: 0 };
             let told = Decision::Told { request: earlier, fate: Fate::Replaced { by: request } };
             return (Answer::Replaced { earlier, position: self.position(request) }, Some(told));
         }
-        let running = self.saved.running.get(&project).filter(|running| !running.stopping);
+        let running = self.saved.running.get_mut(&project).filter(|running| !running.stopping);
         if let Some(running) = running.filter(|running| lane::running_does(&running.ask.want, &ask.want)) {
+            running.ask.outside_window |= ask.outside_window;
             let commit = running.ask.want.commit().cloned();
             return (Answer::Coalesced { into: running.request, commit }, None);
         }
@@ -267,11 +275,15 @@ impl Queue {
         let project = ask.project.clone();
         let lane = self.lane(project.clone());
         if let Some(rival) = lane.rival(&ask.want) {
+            // Whichever stays does what the other wanted, and as soon.
+            let outside_window = ask.outside_window || rival.ask.outside_window;
             // Of two rollbacks the one asked for last is meant.
             if ask.want.is_rollback() || lane::waiting_does(&rival.ask.want, &ask.want) {
+                rival.ask.outside_window = outside_window;
                 let by = rival.request;
                 return told(Fate::Replaced { by });
             }
+            let ask = Ask { outside_window, ..ask };
             let later = std::mem::replace(rival, Waiting { request, ask, deaths }).request;
             return Some(Decision::Told { request: later, fate: Fate::Replaced { by: request } });
         }
@@ -306,7 +318,8 @@ impl Queue {
             let Some(mut lane) = self.next_turn().and_then(|place| self.saved.lanes.remove(place)) else {
                 return;
             };
-            let Some(Waiting { request, ask, deaths }) = lane.take() else { continue };
+            let shut = self.held.contains(&lane.project);
+            let Some(Waiting { request, ask, deaths }) = lane.take(shut) else { continue };
             if !lane.waiting.is_empty() {
                 self.saved.lanes.push_back(lane);
             }
@@ -320,8 +333,8 @@ impl Queue {
     fn next_turn(&mut self) -> Option<usize> {
         let lanes = self.saved.lanes.iter().enumerate();
         let mut free = lanes.filter(|(_, lane)| {
-            let held = self.held.contains(&lane.project) && !lane.is_urgent();
-            !held && !self.saved.running.contains_key(&lane.project)
+            let may_start = lane.next(self.held.contains(&lane.project)).is_some();
+            may_start && !self.saved.running.contains_key(&lane.project)
         });
         let first = free.clone().next()?.0;
         let urgent = free.find(|(_, lane)| lane.is_urgent()).map_or(first, |(place, _)| place);

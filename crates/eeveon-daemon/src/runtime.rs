@@ -1,60 +1,42 @@
 //! The daemon at work: one loop that owns everything undecided, and tasks that look and deploy beside
 //! it. Whatever the loop takes on is saved before anything follows from it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+mod telling;
+mod triggers;
 
-use eeveon_core::{Actor, Clock, CommitId, Durability, ProjectName, Trigger, Untrusted};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+
+use eeveon_core::{Clock, CommitId, DeploymentId, Durability, ProjectName};
 use eeveon_store::{Delivery, Store};
+use futures::FutureExt as _;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Answer, Ask, DaemonError, Decision, Done, End, Event, Fate, Freeze, Graph, Handle, Limits, Looked,
-    Overview, Polling, PollingConfig, Progress, Project, Queue, RequestId, Sighting, Start, State, Taken,
-    Tell, Want, World, handle::Message,
+    Answer, Ask, DaemonError, Decision, Done, End, Event, Fate, Graph, Handle, Limits, News, Overview,
+    Polling, PollingConfig, Progress, Project, Queue, RequestId, Start, Taken, Want, World,
+    handle::Message,
+    saved::{self, Memory, Saved},
 };
-
-/// The names of the daemon's states in the store.
-const QUEUE: &str = "daemon/queue";
-const PROGRESS: &str = "daemon/progress";
-const MEMORY: &str = "daemon/memory";
-
-/// The version of [`Memory`]'s form.
-const MEMORY_FORMAT: u32 = 1;
 
 /// How often project files are looked at for changes.
 const RELOAD: Duration = Duration::from_secs(5);
 
-/// Rounds of deliveries that may be under way at once.
-const ROUNDS: usize = 64;
-
 /// Messages that may wait for the loop. Whoever sends more waits.
 const INBOX: usize = 1024;
 
-/// What the daemon remembers beside queue and progress. Its JSON form is stored.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Memory {
-    format: u32,
-    /// The newest commit of each project's branch that was asked for, so that it is asked for once.
-    asked: BTreeMap<ProjectName, CommitId>,
-    /// For each project and schedule the last time that was dealt with.
-    handled: BTreeMap<String, Timestamp>,
-    /// Projects that are frozen; one without a name means all.
-    frozen: BTreeMap<String, Freeze>,
+/// A deployment that is under way.
+#[derive(Debug, Default)]
+struct Underway {
+    stop: CancellationToken,
+    deployment: Option<DeploymentId>,
+    /// The newest commit that had been asked for when it began.
+    asked: Option<CommitId>,
 }
-
-/// The key of a freeze of everything.
-const ALL: &str = "";
 
 /// The daemon.
 #[derive(Debug)]
@@ -72,11 +54,19 @@ pub struct Daemon {
     projects: BTreeMap<ProjectName, Project>,
     held: BTreeMap<ProjectName, String>,
     unseen: BTreeMap<ProjectName, String>,
-    waiters: BTreeMap<RequestId, Vec<oneshot::Sender<End>>>,
-    running: BTreeMap<RequestId, CancellationToken>,
+    followers: BTreeMap<RequestId, Vec<mpsc::Sender<News>>>,
+    underway: BTreeMap<RequestId, Underway>,
     /// What came of requests, until it was told.
     done: BTreeMap<RequestId, Done>,
     tasks: JoinSet<()>,
+    /// When schedules and windows have to be gone through again, and when that was done last.
+    go_through: Option<(Timestamp, Timestamp)>,
+    /// What earlier processes left is not dealt with yet, and nothing is started.
+    is_settling: bool,
+    /// The daemon was asked to end.
+    is_ending: bool,
+    /// It was given time for that, and what still runs is taken back.
+    is_late: bool,
     drained: bool,
 }
 
@@ -94,18 +84,7 @@ impl Daemon {
         polling: PollingConfig,
         seed: u64,
     ) -> Result<Self, DaemonError> {
-        let queue = match store.state(QUEUE).await? {
-            Some(text) => Queue::load(&text, limits)?,
-            None => Queue::new(limits),
-        };
-        let progress = match store.state(PROGRESS).await? {
-            Some(text) => Progress::load(&text)?,
-            None => Progress::default(),
-        };
-        let memory = match store.state(MEMORY).await? {
-            Some(text) => read_memory(&text)?,
-            None => Memory { format: MEMORY_FORMAT, ..Memory::default() },
-        };
+        let Saved { queue, progress, memory } = Saved::load(&*store, limits).await?;
         let (handle, inbox) = mpsc::channel(INBOX);
         Ok(Self {
             world,
@@ -121,10 +100,14 @@ impl Daemon {
             projects: BTreeMap::new(),
             held: BTreeMap::new(),
             unseen: BTreeMap::new(),
-            waiters: BTreeMap::new(),
-            running: BTreeMap::new(),
+            followers: BTreeMap::new(),
+            underway: BTreeMap::new(),
             done: BTreeMap::new(),
             tasks: JoinSet::new(),
+            go_through: None,
+            is_settling: true,
+            is_ending: false,
+            is_late: false,
             drained: false,
         })
     }
@@ -135,19 +118,31 @@ impl Daemon {
     }
 
     /// Works until `shutdown` fires and what runs has ended. What still runs after `grace` is taken
-    /// back.
+    /// back, and begun again by the next daemon.
     ///
     /// # Errors
     ///
     /// `daemon/store`: nothing is done that could not be saved, so it ends.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Result<(), DaemonError> {
-        self.world.settle().await;
+        let (mut teller, enough) = (JoinSet::new(), CancellationToken::new());
+        teller.spawn(telling::tell(Arc::clone(&self.world), enough.clone()));
+        let ended = self.work(&shutdown, grace).await;
+        // Nobody is at work any more when the next daemon may begin.
+        self.tasks.shutdown().await;
+        if ended.is_ok() {
+            enough.cancel();
+            teller.join_next().await;
+        }
+        teller.shutdown().await;
+        ended
+    }
+
+    async fn work(&mut self, shutdown: &CancellationToken, grace: Duration) -> Result<(), DaemonError> {
         self.reload().await?;
-        self.event(Event::Restarted).await?;
-        let teller = self.start_telling();
+        self.settle();
         let mut reload = tokio::time::interval(RELOAD);
         reload.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut draining: Option<Instant> = None;
+        let mut time_is_over = pin!(tokio::time::sleep(Duration::MAX));
         while !self.drained {
             let wake = self.tick().await?;
             tokio::select! {
@@ -155,164 +150,142 @@ impl Daemon {
                 Some(_) = self.tasks.join_next() => {}
                 _ = reload.tick() => self.reload().await?,
                 () = tokio::time::sleep(wake) => {}
-                () = shutdown.cancelled(), if draining.is_none() => {
-                    draining = Some(Instant::now() + grace);
+                () = shutdown.cancelled(), if !self.is_ending => {
+                    self.is_ending = true;
+                    time_is_over.set(tokio::time::sleep(grace));
                     self.event(Event::Drain).await?;
                 }
-                () = until(draining) => {
+                () = &mut time_is_over, if self.is_ending && !self.is_late => {
+                    self.is_late = true;
                     self.world.say(None, "time is over: what still runs is taken back");
-                    for stop in self.running.values() {
-                        stop.cancel();
-                    }
-                    draining = Some(Instant::now() + grace);
+                    self.underway.values().for_each(|it| it.stop.cancel());
+                    // The next daemon goes on with that.
+                    self.drained |= self.is_settling;
                 }
             }
         }
-        teller.cancel();
-        self.world.tell(&CancellationToken::new()).await;
         Ok(())
     }
 
-    /// Delivers what there is to tell, beside everything else, for as long as the daemon works.
-    fn start_telling(&mut self) -> CancellationToken {
-        let stop = CancellationToken::new();
-        let (world, ends) = (Arc::clone(&self.world), stop.clone());
-        self.tasks.spawn(async move {
-            // A round goes on as long as its slowest channel; what comes meanwhile does not wait for it.
-            let mut rounds = JoinSet::new();
-            while !ends.is_cancelled() {
-                while rounds.try_join_next().is_some() {}
-                if rounds.len() < ROUNDS {
-                    let (world, ends) = (Arc::clone(&world), ends.clone());
-                    rounds.spawn(async move { world.tell(&ends).await });
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(500)) => {}
-                    () = ends.cancelled() => {}
-                }
-            }
-            while rounds.join_next().await.is_some() {}
-        });
-        stop
-    }
-
-    /// Does what the time has come for; returns how long nothing will be.
-    async fn tick(&mut self) -> Result<Duration, DaemonError> {
-        let now = self.clock.now();
-        let mut next = now.checked_add(jiff::SignedDuration::from_mins(1)).unwrap_or(Timestamp::MAX);
-        let mut sooner = |at: Option<Timestamp>| {
-            if let Some(at) = at {
-                next = next.min(at);
-            }
-        };
-        for project in self.polling.next(now) {
-            self.look(project);
-        }
-        sooner(self.polling.next_due());
-        let mut asks = Vec::new();
-        let mut turns = Vec::new();
-        for project in self.projects.values() {
-            sooner(project.windows.next_change(now));
-            turns.push(project.name.clone());
-            for (n, (schedule, missed)) in project.schedules.iter().enumerate() {
-                let key = format!("{}/{n}/{schedule}", project.name);
-                let last = self.memory.handled.get(&key).copied();
-                let due = schedule.due(last.unwrap_or(now), now, *missed);
-                sooner(due.next);
-                if due.run.is_some() && project.automatic {
-                    asks.push((project.name.clone(), project.branch.clone(), schedule.to_string()));
-                }
-                if last != Some(due.handled) {
-                    self.memory.handled.insert(key, due.handled);
-                }
-            }
-        }
-        for project in turns {
-            self.hold_or_release(&project, now).await?;
-        }
-        for (project, branch, schedule) in asks {
-            let ask = Ask {
-                project,
-                want: Want::Newest { branch, commit: None, seen: self.queue.seen_now() },
-                actor: Actor::Schedule(Untrusted::from(schedule)),
-                trigger: Trigger::Schedule,
-                reason: None,
-            };
-            self.event(Event::Asked(ask)).await?;
-        }
-        let wait = next.duration_since(now);
-        Ok(Duration::try_from(wait).unwrap_or_default().max(Duration::from_millis(10)))
-    }
-
-    /// Starts a look at a project's repository.
-    fn look(&mut self, project: ProjectName) {
-        let seen = self.queue.seen_now();
+    /// Lets what earlier processes left be dealt with, while requests are taken already.
+    fn settle(&mut self) {
         let (world, handle) = (Arc::clone(&self.world), self.handle.clone());
         self.tasks.spawn(async move {
-            let looking = tokio::spawn({
-                let project = project.clone();
-                async move { world.look(&project).await }
-            });
-            let result = looking.await.unwrap_or_else(|_| Err("the look broke off".to_owned()));
-            let _the_daemon_ended = handle.send(Message::Seen { project, seen, result }).await;
+            let settling = AssertUnwindSafe(world.settle()).catch_unwind();
+            if settling.await.is_err() {
+                world.say(None, "what earlier processes left could not be settled");
+            }
+            let _the_daemon_ended = handle.send(Message::Settled).await;
         });
+    }
+
+    async fn settled(&mut self) -> Result<(), DaemonError> {
+        self.is_settling = false;
+        if self.is_ending {
+            self.drained = true;
+            return Ok(());
+        }
+        self.event(Event::Restarted).await?;
+        self.follow_on().await
     }
 
     async fn hear(&mut self, message: Message) -> Result<(), DaemonError> {
         match message {
-            Message::Ask { ask, delivery, answer } => {
-                let taken = self.take(ask, delivery.as_deref()).await;
-                let lost = matches!(taken, Err(DaemonError::Store { .. }));
-                let failed = lost.then(|| DaemonError::Store { why: "see what was answered".to_owned() });
+            // Whoever went away was told that nothing comes of it.
+            Message::Ask { answer, .. } if answer.is_closed() => Ok(()),
+            Message::Ask { ask, delivery, news, answer } => {
+                let taken = self.take(ask, delivery.as_deref(), news).await;
+                let lost = taken.as_ref().err().filter(|it| matches!(it, DaemonError::Store { .. })).cloned();
                 let _asker_is_gone = answer.send(taken);
-                match failed {
-                    Some(error) => Err(error),
-                    None => Ok(()),
-                }
+                lost.map_or(Ok(()), Err)
             }
-            Message::Wait { request, end } => {
+            Message::Follow { request, news } => {
                 let is_known = self.queue.waiting().any(|it| it.request == request)
                     || self.queue.running().any(|it| it.request == request);
                 match is_known {
-                    true => self.waiters.entry(request).or_default().push(end),
+                    true => self.follow(request, news),
                     false => {
-                        let done = self.done.get(&request).cloned();
-                        let _asker_is_gone = end.send(End { fate: Fate::Ended, done });
+                        let end = End { fate: Fate::Ended, done: None };
+                        let _follower_is_gone = news.try_send(News::Ended(end));
                     }
                 }
                 Ok(())
             }
-            Message::Cancel { request } => self.event(Event::Cancel(request)).await,
-            Message::Lift { project } => self.event(Event::Lift(project)).await,
-            Message::Freeze { project, freeze } => {
-                let key = project.map_or_else(|| ALL.to_owned(), |it| it.to_string());
-                match freeze {
-                    Some(freeze) => self.memory.frozen.insert(key, freeze),
-                    None => self.memory.frozen.remove(&key),
-                };
-                self.save().await?;
-                self.thaw();
+            Message::Cancel { request, known } => {
+                let is_known = self.queue.waiting().any(|it| it.request == request)
+                    || self.queue.running().any(|it| it.request == request);
+                self.event(Event::Cancel(request)).await?;
+                let _asker_is_gone = known.send(is_known);
                 Ok(())
             }
+            Message::Lift { project, lifted } => {
+                let aside = self.queue.aside().filter(|it| it.ask.project == project).count();
+                self.memory.asked.remove(&project);
+                self.event(Event::Lift(project)).await?;
+                let _asker_is_gone = lifted.send(aside);
+                Ok(())
+            }
+            Message::Reload => self.reload().await,
             Message::Overview { answer } => {
                 let _asker_is_gone = answer.send(self.overview());
                 Ok(())
             }
-            Message::Seen { project, seen, result } => self.seen(project, seen, result).await,
+            Message::Settled => self.settled().await,
+            Message::Seen { project, known, seen, result } => self.seen(project, known, seen, result).await,
+            Message::Opened { request, deployment } => {
+                if let Some(underway) = self.underway.get_mut(&request) {
+                    underway.deployment = Some(deployment);
+                    self.tell_followers(request, &News::Opened(deployment));
+                }
+                Ok(())
+            }
             Message::Done { request, done } => self.ended(request, done).await,
         }
     }
 
+    /// Lets somebody follow a request that waits or runs.
+    fn follow(&mut self, request: RequestId, news: mpsc::Sender<News>) {
+        if let Some(underway) = self.underway.get(&request) {
+            let so_far = [Some(News::Started), underway.deployment.map(News::Opened)];
+            for it in so_far.into_iter().flatten() {
+                let _follower_is_gone = news.try_send(it);
+            }
+        }
+        self.followers.entry(request).or_default().push(news);
+    }
+
+    /// Tells all who follow a request. Nobody is waited for: who does not listen is told no more.
+    fn tell_followers(&mut self, request: RequestId, news: &News) {
+        if let Some(followers) = self.followers.get_mut(&request) {
+            followers.retain(|it| it.try_send(news.clone()).is_ok());
+        }
+    }
+
     /// Takes on a request, and the delivery it came with, in one moment.
-    async fn take(&mut self, mut ask: Ask, delivery: Option<&Delivery>) -> Result<Taken, DaemonError> {
+    async fn take(
+        &mut self,
+        mut ask: Ask,
+        delivery: Option<&Delivery>,
+        news: Option<mpsc::Sender<News>>,
+    ) -> Result<Taken, DaemonError> {
         let project = ask.project.clone();
+        self.hold_or_release(&project, self.clock.now()).await?;
         let mut queue = self.queue.clone();
         // Whoever asks from outside saw what it saw now.
         if let Want::Newest { seen, .. } = &mut ask.want {
             *seen = queue.seen_now();
         }
         let decisions = queue.handle(Event::Asked(ask));
-        let states = self.states(&queue)?;
+        let answered = decisions.iter().find_map(|it| match it {
+            Decision::Answer { request, answer } => Some((*request, answer.clone())),
+            _ => None,
+        });
+        let Some((request, answer)) = answered else { return Err(DaemonError::Gone) };
+        if let Answer::Refused(refusal) = answer {
+            // Nothing happened, so a delivery that is made again is no repetition.
+            return Err(DaemonError::Refused(refusal));
+        }
+        let states = saved::states(&queue, &self.progress, &self.memory)?;
         match delivery {
             Some(delivery) => {
                 if !self.store.take_delivery(delivery, &states).await? {
@@ -322,17 +295,13 @@ impl Daemon {
             None => self.store.save_states(&states, Durability::Power).await?,
         }
         self.queue = queue;
-        let answered = decisions.iter().find_map(|it| match it {
-            Decision::Answer { request, answer } => Some((*request, answer.clone())),
-            _ => None,
-        });
         self.polling.heard(&project, self.clock.now());
-        self.act(decisions);
-        match answered {
-            Some((_, Answer::Refused(refusal))) => Err(DaemonError::Refused(refusal)),
-            Some((request, answer)) => Ok(Taken::Answered { request, answer }),
-            None => Err(DaemonError::Gone),
+        if let Some(news) = news {
+            let followed = if let Answer::Coalesced { into, .. } = &answer { *into } else { request };
+            self.follow(followed, news);
         }
+        self.act(decisions);
+        Ok(Taken::Answered { request, answer })
     }
 
     /// Lets something happen: to the queue, then to the store, then to the world.
@@ -343,18 +312,8 @@ impl Daemon {
         Ok(())
     }
 
-    fn states(&self, queue: &Queue) -> Result<Vec<(String, Option<String>)>, DaemonError> {
-        let memory = serde_json::to_string(&self.memory)
-            .map_err(|error| DaemonError::Damaged { what: "the daemon's memory", why: error.to_string() })?;
-        Ok(vec![
-            (QUEUE.to_owned(), Some(queue.save()?)),
-            (PROGRESS.to_owned(), Some(self.progress.save()?)),
-            (MEMORY.to_owned(), Some(memory)),
-        ])
-    }
-
     async fn save(&mut self) -> Result<(), DaemonError> {
-        let states = self.states(&self.queue)?;
+        let states = saved::states(&self.queue, &self.progress, &self.memory)?;
         Ok(self.store.save_states(&states, Durability::Process).await?)
     }
 
@@ -363,8 +322,8 @@ impl Daemon {
             match decision {
                 Decision::Start(start) => self.start(start),
                 Decision::Stop(request) => {
-                    if let Some(stop) = self.running.get(&request) {
-                        stop.cancel();
+                    if let Some(underway) = self.underway.get(&request) {
+                        underway.stop.cancel();
                     }
                 }
                 Decision::Told { request, fate } => {
@@ -374,8 +333,13 @@ impl Daemon {
                             format!("request {request} is set aside: it ended in a crash {deaths} times");
                         self.world.say(None, &words);
                     }
-                    for waiter in self.waiters.remove(&request).unwrap_or_default() {
-                        let _waiter_is_gone = waiter.send(End { fate, done: done.clone() });
+                    if let Fate::Replaced { by } = fate {
+                        self.tell_followers(request, &News::Replaced { by });
+                        let followers = self.followers.remove(&request).unwrap_or_default();
+                        followers.into_iter().for_each(|it| self.follow(by, it));
+                    } else {
+                        self.tell_followers(request, &News::Ended(End { fate, done }));
+                        self.followers.remove(&request);
                     }
                 }
                 Decision::Answer { .. } | Decision::Unknown(_) => {}
@@ -386,160 +350,69 @@ impl Daemon {
 
     fn start(&mut self, start: Start) {
         let (request, stop) = (start.request, CancellationToken::new());
-        self.running.insert(request, stop.clone());
+        let asked = self.memory.asked.get(&start.ask.project).cloned();
+        self.underway.insert(request, Underway { stop: stop.clone(), deployment: None, asked });
+        self.tell_followers(request, &News::Started);
         let (world, handle) = (Arc::clone(&self.world), self.handle.clone());
         self.tasks.spawn(async move {
+            let (opened, mut open) = oneshot::channel();
             // A panic in one deployment is a death of that one, and of no other.
-            let working = tokio::spawn(async move { world.carry_out(&start, &stop).await });
-            let done = working.await.ok();
-            let _the_daemon_ended = handle.send(Message::Done { request, done }).await;
+            let work = AssertUnwindSafe(world.carry_out(&start, &stop, opened)).catch_unwind();
+            let mut work = pin!(work);
+            let early = tokio::select! {
+                biased;
+                Ok(deployment) = &mut open => {
+                    let _the_daemon_ended = handle.send(Message::Opened { request, deployment }).await;
+                    None
+                }
+                done = &mut work => Some(done),
+            };
+            let done = match early {
+                Some(done) => {
+                    // It may have been opened in the same moment.
+                    if let Ok(deployment) = open.try_recv() {
+                        let _the_daemon_ended = handle.send(Message::Opened { request, deployment }).await;
+                    }
+                    done
+                }
+                None => work.await,
+            };
+            let _the_daemon_ended = handle.send(Message::Done { request, done: done.ok() }).await;
         });
     }
 
     async fn ended(&mut self, request: RequestId, done: Option<Done>) -> Result<(), DaemonError> {
-        self.running.remove(&request);
-        let project = self.queue.running().find(|it| it.request == request).map(|it| it.ask.project.clone());
-        let Some(done) = done else { return self.event(Event::Died(request)).await };
-        if let Some(project) = project {
-            if done.again {
-                // The next look asks for it again.
-                self.memory.asked.remove(&project);
+        let underway = self.underway.remove(&request).unwrap_or_default();
+        let running = self.queue.running().find(|it| it.request == request).cloned();
+        let (Some(done), Some(running)) = (done, running) else { return self.died(request).await };
+        let ask = running.ask;
+        if self.is_late && !done.went_live {
+            // It was taken back because the daemon ends. The next one begins it again.
+            return self.died(request).await;
+        }
+        let own = self.projects.get(&ask.project).map(|it| it.branch.as_str());
+        let is_newest = matches!(&ask.want, Want::Newest { branch, .. } if own == Some(branch));
+        // Whatever was asked for since is newer, and not this one's business.
+        if is_newest && self.memory.asked.get(&ask.project) == underway.asked.as_ref() {
+            match &done.commit {
+                // The next look asks for it again, unless somebody did not want it.
+                _ if done.again && !running.stopping => drop(self.memory.asked.remove(&ask.project)),
+                // Whoever asked for it, a look need not.
+                Some(commit) => drop(self.memory.asked.insert(ask.project.clone(), commit.clone())),
+                None => {}
             }
-            if let Some(commit) = &done.succeeded {
-                self.progress.succeeded(&project, commit);
-            }
+        }
+        if let Some(commit) = done.commit.as_ref().filter(|_| done.went_live) {
+            self.progress.succeeded(&ask.project, commit);
         }
         self.done.insert(request, done);
         self.event(Event::Ended(request)).await?;
         self.follow_on().await
     }
 
-    /// Asks for what waited for others and need not any more.
-    async fn follow_on(&mut self) -> Result<(), DaemonError> {
-        let busy: BTreeSet<ProjectName> = self.queue.running().map(|it| it.ask.project.clone()).collect();
-        for ready in self.graph.ready(&self.progress, |project| busy.contains(project)) {
-            self.progress.took_turn(&ready.project);
-            let Some(project) = self.projects.get(&ready.project).filter(|it| it.automatic) else { continue };
-            let ask = Ask {
-                project: project.name.clone(),
-                want: match ready.commit {
-                    Some(commit) => Want::Commit { commit, allow_older: false },
-                    None => newest(project, None, self.queue.seen_now()),
-                },
-                actor: Actor::Engine,
-                trigger: Trigger::Dependency,
-                reason: Some(Untrusted::from("what it waits for was deployed")),
-            };
-            self.event(Event::Asked(ask)).await?;
-        }
-        Ok(())
-    }
-
-    async fn seen(
-        &mut self,
-        name: ProjectName,
-        seen: crate::Seen,
-        result: Result<Sighting, String>,
-    ) -> Result<(), DaemonError> {
-        let now = self.clock.now();
-        let looked = if result.is_ok() { Looked::Well } else { Looked::Failed };
-        match (self.polling.looked(&name, looked, now), &result) {
-            (Tell::Broke, Err(why)) => {
-                self.world.say(Some(&name), &format!("its repository cannot be seen: {why}"));
-                self.unseen.insert(name.clone(), why.clone());
-            }
-            (Tell::Mended { .. }, _) => {
-                self.world.say(Some(&name), "its repository can be seen again");
-                self.unseen.remove(&name);
-            }
-            _ => {}
-        }
-        let Ok(sighting) = result else { return Ok(()) };
-        let Some(project) = self.projects.get(&name).filter(|it| it.automatic) else { return Ok(()) };
-        if self.memory.asked.get(&name) == Some(&sighting.commit) {
-            return Ok(());
-        }
-        let ask = Ask {
-            project: name.clone(),
-            want: newest(project, Some(sighting.commit.clone()), seen),
-            actor: Actor::Engine,
-            trigger: Trigger::Poll,
-            reason: None,
-        };
-        self.memory.asked.insert(name, sighting.commit);
-        match sighting.live {
-            true => self.save().await,
-            false => self.event(Event::Asked(ask)).await,
-        }
-    }
-
-    /// Takes over what changed in the project files.
-    async fn reload(&mut self) -> Result<(), DaemonError> {
-        let Some(projects) = self.world.changed().await else { return Ok(()) };
-        let now = self.clock.now();
-        let names: BTreeSet<ProjectName> = projects.iter().map(|it| it.name.clone()).collect();
-        let gone: Vec<ProjectName> =
-            self.projects.keys().filter(|name| !names.contains(*name)).cloned().collect();
-        for name in gone {
-            self.projects.remove(&name);
-            self.polling.forget(&name);
-            self.unseen.remove(&name);
-            self.memory.asked.remove(&name);
-        }
-        let edges = projects.iter().flat_map(|it| it.after.clone());
-        match Graph::new(edges) {
-            Ok(graph) => self.graph = graph,
-            Err(cycle) => {
-                self.graph = Graph::default();
-                let words = format!("projects wait for each other, so none of them follows another: {cycle}");
-                self.world.say(None, &words);
-            }
-        }
-        self.progress.prune(&self.graph);
-        for project in projects {
-            let known = self.projects.get(&project.name);
-            if known.is_none_or(|known| known.watch != project.watch || known.branch != project.branch) {
-                self.polling.watch(project.name.clone(), project.watch.clone(), now);
-                if known.is_some_and(|known| known.branch != project.branch) {
-                    self.memory.asked.remove(&project.name);
-                }
-            }
-            if known.is_some_and(|known| !known.automatic && project.automatic) {
-                // What came in the meantime is looked for again.
-                self.memory.asked.remove(&project.name);
-                self.polling.watch(project.name.clone(), project.watch.clone(), now);
-            }
-            self.projects.insert(project.name.clone(), project);
-        }
-        self.thaw();
-        let names: Vec<ProjectName> = self.projects.keys().cloned().collect();
-        for name in names {
-            self.hold_or_release(&name, now).await?;
-        }
-        self.save().await
-    }
-
-    /// Lays the freezes over the windows of all projects.
-    fn thaw(&mut self) {
-        for (name, project) in &mut self.projects {
-            let freeze = self.memory.frozen.get(ALL).or_else(|| self.memory.frozen.get(name.as_str()));
-            project.windows.set_freeze(freeze.cloned());
-        }
-    }
-
-    async fn hold_or_release(&mut self, name: &ProjectName, now: Timestamp) -> Result<(), DaemonError> {
-        let Some(project) = self.projects.get(name) else { return Ok(()) };
-        match (project.windows.may_start(now, project.expected), self.held.contains_key(name)) {
-            (State::Shut(shut), false) => {
-                self.held.insert(name.clone(), shut.to_string());
-                self.event(Event::Hold(name.clone())).await
-            }
-            (State::Open, true) => {
-                self.held.remove(name);
-                self.event(Event::Release(name.clone())).await
-            }
-            _ => Ok(()),
-        }
+    async fn died(&mut self, request: RequestId) -> Result<(), DaemonError> {
+        self.event(Event::Died(request)).await?;
+        self.follow_on().await
     }
 
     fn overview(&self) -> Overview {
@@ -552,26 +425,5 @@ impl Daemon {
             held: self.held.clone().into_iter().collect(),
             unseen: self.unseen.clone().into_iter().collect(),
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn newest(project: &Project, commit: Option<CommitId>, seen: crate::Seen) -> Want {
-    Want::Newest { branch: project.branch.clone(), commit, seen }
-}
-
-fn read_memory(text: &str) -> Result<Memory, DaemonError> {
-    let what = "the daemon's memory";
-    let memory: Memory =
-        serde_json::from_str(text).map_err(|error| DaemonError::Damaged { what, why: error.to_string() })?;
-    match memory.format {
-        MEMORY_FORMAT => Ok(memory),
-        found => Err(DaemonError::Newer { what, found, known: MEMORY_FORMAT }),
     }
 }

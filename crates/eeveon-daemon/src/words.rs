@@ -42,6 +42,12 @@ pub enum Want {
         commit: CommitId,
         /// Whether it may be older than what serves.
         allow_older: bool,
+        /// Whether to make a release even when nothing is new.
+        #[serde(default)]
+        again: bool,
+        /// Whether the release changes something that going back does not change back.
+        #[serde(default)]
+        irreversible: bool,
     },
     /// An older release.
     Rollback {
@@ -51,6 +57,11 @@ pub enum Want {
 }
 
 impl Want {
+    /// Wants one commit, if it is new and not older than what serves.
+    pub fn commit_itself(commit: CommitId) -> Self {
+        Self::Commit { commit, allow_older: false, again: false, irreversible: false }
+    }
+
     /// Returns the commit, as far as it is known.
     pub fn commit(&self) -> Option<&CommitId> {
         match self {
@@ -80,6 +91,16 @@ pub struct Ask {
     pub trigger: Trigger,
     /// Why, in the asker's words.
     pub reason: Option<Untrusted>,
+    /// Whether windows and freezes do not count.
+    #[serde(default)]
+    pub outside_window: bool,
+}
+
+impl Ask {
+    /// Tells whether it starts also while the windows are shut.
+    pub fn is_exempt(&self) -> bool {
+        self.outside_window || self.want.is_rollback()
+    }
 }
 
 /// How much the queue takes on.
@@ -113,7 +134,7 @@ pub enum Event {
     Cancel(RequestId),
     /// A project's deployments that were set aside may be asked for again.
     Lift(ProjectName),
-    /// A project's deployments may not start now, as its windows are shut. Rollbacks may. Not saved: after a
+    /// A project's deployments may not start now, as its windows are shut. What is exempt may. Not saved: after a
     /// restart it has to be said again, before [`Event::Restarted`].
     Hold(ProjectName),
     /// They may again.

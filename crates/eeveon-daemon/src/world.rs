@@ -4,8 +4,9 @@
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use eeveon_core::{CommitId, DeploymentId, ProjectName};
+use eeveon_core::{CommitId, DeploymentId, Failure, ProjectName};
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Edge, Missed, Schedule, Start, Watch, Windows};
@@ -17,8 +18,8 @@ pub struct Project {
     pub name: ProjectName,
     /// The branch it deploys.
     pub branch: String,
-    /// Where and how often to look.
-    pub watch: Watch,
+    /// Where and how often to look; not at all without.
+    pub watch: Option<Watch>,
     /// Whether it deploys by itself; what is asked for by hand it deploys anyway.
     pub automatic: bool,
     /// When it deploys without a new commit.
@@ -45,29 +46,39 @@ pub struct Sighting {
 pub struct Done {
     /// The deployment, if it came to one.
     pub deployment: Option<DeploymentId>,
-    /// The commit that serves because of it.
-    pub succeeded: Option<CommitId>,
+    /// The commit that was to serve, once it was known.
+    pub commit: Option<CommitId>,
+    /// Whether a release of it went live.
+    pub went_live: bool,
     /// Whether the same may be tried again by itself, because the cause may pass.
     pub again: bool,
-    /// What to tell whoever waits, in one line.
-    pub words: String,
-    /// The exit code a command would end with.
-    pub exit: u8,
+    /// What kept it from coming to a deployment.
+    pub failure: Option<Failure>,
 }
 
 /// What the daemon is put into: everything it cannot do itself.
+///
+/// Each of the asynchronous methods may be dropped where it waits when the daemon ends: that has to be
+/// no worse than the death of the process. `settle` runs beside looks, and before anything is carried out.
 #[async_trait]
 pub trait World: fmt::Debug + Send + Sync {
     /// Returns all projects when any of them changed since the last call, and nothing otherwise.
     async fn changed(&self) -> Option<Vec<Project>>;
-    /// Looks at a project's repository.
+    /// Looks at a project's repository. Whether the newest commit is live need not be found out when it
+    /// is `known`: nothing follows from it.
     ///
     /// # Errors
     ///
     /// Says in one line why it cannot be seen.
-    async fn look(&self, project: &ProjectName) -> Result<Sighting, String>;
-    /// Carries a request out, to its end. When `stop` fires the deployment is taken back.
-    async fn carry_out(&self, start: &Start, stop: &CancellationToken) -> Done;
+    async fn look(&self, project: &ProjectName, known: Option<&CommitId>) -> Result<Sighting, String>;
+    /// Carries a request out, to its end, and names the deployment as soon as it is open. When `stop`
+    /// fires the deployment is taken back.
+    async fn carry_out(
+        &self,
+        start: &Start,
+        stop: &CancellationToken,
+        opened: oneshot::Sender<DeploymentId>,
+    ) -> Done;
     /// Finishes or takes back what processes left that died.
     async fn settle(&self);
     /// Delivers what there is to tell, until `stop` fires.

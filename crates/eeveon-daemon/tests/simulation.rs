@@ -77,6 +77,11 @@ fn finds_windows_that_are_not_looked_at() {
 }
 
 #[test]
+fn finds_somebody_in_a_hurry_who_waits() {
+    finds(Flaw::UrgentWaits, "is urgent and waits");
+}
+
+#[test]
 fn finds_a_herd() {
     finds(Flaw::Herd, "two turns after one success");
 }

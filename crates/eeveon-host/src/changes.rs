@@ -20,10 +20,15 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Returns every path that differs.
+    pub fn paths(&self) -> impl Iterator<Item = &[u8]> {
+        [&self.added, &self.changed, &self.removed].into_iter().flatten().map(|(path, _)| path.as_slice())
+    }
+
     /// Tells whether any path that differs is `path` or lies in it.
     pub fn touch(&self, path: &[u8]) -> bool {
         let within = |it: &[u8]| it.strip_prefix(path).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
-        [&self.added, &self.changed, &self.removed].into_iter().flatten().any(|(it, _)| within(it))
+        self.paths().any(within)
     }
 }
 

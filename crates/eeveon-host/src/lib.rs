@@ -21,6 +21,8 @@ mod changes;
 mod crew;
 mod disk;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod hash;
 mod host;
 mod layout;

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{Limits, answer::Answer};
+use crate::{Limits, answer::Answer, pace::Pace};
 
 /// In what steps memory is counted, in bytes.
 const UNIT: usize = 1024;
@@ -56,8 +56,8 @@ impl Bodies {
         self.units.saturating_sub(self.free.available_permits()) * UNIT
     }
 
-    /// Reads a body to its end.
-    pub(crate) async fn read(&self, mut body: Body) -> Result<Bytes, Answer> {
+    /// Reads a body to its end, as fast as `pace` demands.
+    pub(crate) async fn read(&self, mut body: Body, pace: &Pace) -> Result<Bytes, Answer> {
         // The least it will be: what its Content-Length says. Who says too much need not send it.
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > self.most {
@@ -67,9 +67,10 @@ impl Bodies {
         let mut held = Held { bytes: Vec::new(), units: None };
         loop {
             let earned = Duration::from_secs_f64(held.bytes.len() as f64 / self.rate as f64);
-            let until = begun + self.time.min(self.grace + earned);
+            let until = begun + self.time.min(pace.patience(self.grace) + earned);
             let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
-            let frame = match timeout_at(until, frame).await {
+            let frame = match timeout_at(pace.next_look(until), frame).await {
+                Err(_) if Instant::now() < until => continue,
                 Err(_) => return Err(Answer::TooSlow),
                 Ok(None) => return Ok(Bytes::from_owner(held)),
                 Ok(Some(Err(_))) => return Err(Answer::Broken),

@@ -65,7 +65,8 @@ pub struct Limits {
     pub header_time: Duration,
     /// How long a connection may wait for another request: 30 s.
     pub idle_time: Duration,
-    /// How long either wait may last while fewer than a quarter of the connections are free: 1 s.
+    /// How long either wait, and the grace of a body, may last while fewer than a quarter of the connections
+    /// are free: 1 s.
     pub hurried_time: Duration,
     /// Bytes of one body, 1 MiB; at most 25 MiB.
     pub body_bytes: usize,

@@ -104,7 +104,7 @@ pub(crate) async fn receive(
     backstage: &Backstage,
     apart: &Apart,
 ) -> Answer {
-    let body = match backstage.bodies.read(body).await {
+    let body = match backstage.bodies.read(body, &apart.pace).await {
         Ok(body) => body,
         Err(answer) => return answer,
     };

@@ -19,14 +19,28 @@ use crate::{Limits, slots::Slot};
 /// What a connection is waited for.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Another request, until then.
-    Idle(Instant),
-    /// The rest of a request's headers, until then. A new connection begins with this.
-    Head(Instant),
+    /// Another request.
+    Idle(Wait),
+    /// The rest of a request's headers. A new connection begins with this.
+    Head(Wait),
     /// Nothing: a request is being answered, and whoever answers it keeps an eye on the time.
     Busy,
     /// Nothing any more: it took too long.
     Late,
+}
+
+/// A wait that ends sooner while places are scarce.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    since: Instant,
+    until: Instant,
+}
+
+impl Wait {
+    fn new(time: Duration) -> Self {
+        let since = Instant::now();
+        Self { since, until: since + time }
+    }
 }
 
 /// One connection as its parts see it. The place it takes is given back when the last of them is gone.
@@ -50,7 +64,7 @@ impl Pace {
             hurried_time: limits.hurried_time,
             write_time: limits.write_time,
         };
-        pace.set(Phase::Head(pace.deadline(pace.header_time)));
+        pace.set(Phase::Head(Wait::new(pace.header_time)));
         pace
     }
 
@@ -61,18 +75,15 @@ impl Pace {
 
     /// A request has its answer.
     pub(crate) fn answered(&self) {
-        self.set(Phase::Idle(self.deadline(self.idle_time)));
+        self.set(Phase::Idle(Wait::new(self.idle_time)));
     }
 
     /// The daemon is about to end: whoever has not sent a request by now gets little time for it.
     pub(crate) fn hurry(&self) {
         let soon = Instant::now() + self.hurried_time;
-        let mut phase = self.lock();
-        *phase = match *phase {
-            Phase::Idle(until) => Phase::Idle(until.min(soon)),
-            Phase::Head(until) => Phase::Head(until.min(soon)),
-            other => other,
-        };
+        if let Phase::Idle(wait) | Phase::Head(wait) = &mut *self.lock() {
+            wait.until = wait.until.min(soon);
+        }
     }
 
     /// Tells whether the other side took too long.
@@ -80,10 +91,15 @@ impl Pace {
         matches!(*self.lock(), Phase::Late)
     }
 
-    /// While places are scarce, those who only wait make room sooner.
-    fn deadline(&self, time: Duration) -> Instant {
-        let time = if self.slot.slots().are_scarce() { time.min(self.hurried_time) } else { time };
-        Instant::now() + time
+    /// Returns how long somebody may take who usually may take `time`. While places are scarce, those who
+    /// only wait make room sooner.
+    pub(crate) fn patience(&self, time: Duration) -> Duration {
+        if self.slot.slots().are_scarce() { time.min(self.hurried_time) } else { time }
+    }
+
+    /// Returns when to look at the clock again in a wait until `until`: places may become scarce meanwhile.
+    pub(crate) fn next_look(&self, until: Instant) -> Instant {
+        until.min(Instant::now() + self.hurried_time)
     }
 
     fn set(&self, phase: Phase) {
@@ -98,14 +114,16 @@ impl Pace {
     fn received(&self) {
         let phase = *self.lock();
         if let Phase::Idle(_) = phase {
-            self.set(Phase::Head(self.deadline(self.header_time)));
+            self.set(Phase::Head(Wait::new(self.header_time)));
         }
     }
 
     /// Returns until when bytes have to come.
     fn until(&self) -> Option<Instant> {
         match *self.lock() {
-            Phase::Idle(until) | Phase::Head(until) => Some(until),
+            Phase::Idle(wait) | Phase::Head(wait) => {
+                Some(wait.until.min(wait.since + self.patience(wait.until - wait.since)))
+            }
             Phase::Busy | Phase::Late => None,
         }
     }
@@ -156,10 +174,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             this.pace.received();
         }
         // Also when something came: a drop now and then must not keep a connection.
-        if let (Some(until), Poll::Pending | Poll::Ready(Ok(()))) = (this.pace.until(), &outcome)
-            && this.reading.poll(until, cx).is_ready()
-        {
-            return Poll::Ready(Err(this.pace.late()));
+        if let Poll::Pending | Poll::Ready(Ok(())) = &outcome {
+            while let Some(until) = this.pace.until() {
+                if until <= Instant::now() {
+                    return Poll::Ready(Err(this.pace.late()));
+                }
+                if this.reading.poll(this.pace.next_look(until), cx).is_pending() {
+                    break;
+                }
+            }
         }
         outcome
     }

@@ -293,6 +293,7 @@ impl Metered<'_> {
 impl Read for Metered<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(out)?;
+        self.watch.was_pack(count);
         self.count(count)?;
         Ok(count)
     }
@@ -309,6 +310,7 @@ impl BufRead for Metered<'_> {
 
     fn consume(&mut self, count: usize) {
         self.inner.consume(count);
+        self.watch.was_pack(count);
         self.bytes += count as u64;
     }
 }

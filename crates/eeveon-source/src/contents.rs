@@ -32,7 +32,7 @@ impl Contents for Mirror {
     }
 
     fn reader(&self, _release: &Release) -> Result<Box<dyn ContentReader + '_>, StepError> {
-        Ok(Box::new(Reader { inner: &self.inner, repos: vec![self.inner.local()], all: false }))
+        Ok(Box::new(Reader { inner: &self.inner, repos: vec![self.inner.local()?], all: false }))
     }
 }
 
@@ -59,7 +59,7 @@ fn content_id(id: &ObjectId) -> Result<ContentId, SourceError> {
 
 /// Lists the release of `commit`, and finds out on the way whether it may be placed.
 fn list(inner: &Inner, commit: ObjectId, cancel: &CancellationToken) -> Result<Vec<FileEntry>, SourceError> {
-    let repo = inner.local();
+    let repo = inner.local()?;
     let tree = root(&repo, commit)?;
     let start = descend(&repo, tree, &inner.config.dir, commit)?;
     let mut lister = Lister {

@@ -96,7 +96,7 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn of(inner: &Inner) -> Result<Self, SourceError> {
-        let repo = inner.local();
+        let repo = inner.local()?;
         let shallow = shallow(inner)?;
         Ok(Self { repo, shallow, seen: HashMap::new() })
     }
@@ -172,8 +172,8 @@ impl History {
         let seconds = commit.time().map_or(0, |time| time.seconds);
         Ok(Revision {
             commit: commit_id(id)?,
-            subject: Untrusted::from_bytes(commit.message().title),
-            author: Untrusted::from_bytes(commit.author().map(|author| author.name).unwrap_or_default()),
+            subject: short(commit.message().title),
+            author: short(commit.author().map(|author| author.name).unwrap_or_default()),
             committed_at: Timestamp::from_second(seconds).unwrap_or_default(),
         })
     }
@@ -202,4 +202,15 @@ pub(crate) fn shallow(inner: &Inner) -> Result<HashSet<ObjectId>, SourceError> {
 
 pub(crate) fn commit_id(id: ObjectId) -> Result<CommitId, SourceError> {
     CommitId::new(id.to_string()).map_err(|_| missing(id))
+}
+
+/// Returns a line of a commit, cut where nobody reads on: it is kept with every deployment.
+fn short(line: &[u8]) -> Untrusted {
+    /// More than any forge shows.
+    const LONGEST: usize = 1_000;
+    let text = String::from_utf8_lossy(line);
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => Untrusted::from(format!("{}…", text.get(..end).unwrap_or_default())),
+        None => Untrusted::from(text.into_owned()),
+    }
 }

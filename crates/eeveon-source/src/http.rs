@@ -321,7 +321,10 @@ impl Exchange {
             }
         })?;
         match chunk {
-            Some(bytes) => Ok(bytes.to_vec()),
+            Some(bytes) => {
+                watch.came(bytes.len())?;
+                Ok(bytes.to_vec())
+            }
             None => {
                 *self = Self::Over;
                 Ok(Vec::new())

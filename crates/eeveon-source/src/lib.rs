@@ -22,10 +22,13 @@ mod contents;
 mod discover;
 mod error;
 pub mod forge;
+#[cfg(test)]
+mod fuzz;
 mod history;
 mod http;
 mod ignore;
 mod links;
+mod local;
 mod mirror;
 mod names;
 mod range;

@@ -53,7 +53,8 @@ pub struct Mirror {
 pub(crate) struct Inner {
     pub(crate) path: PathBuf,
     pub(crate) config: SourceConfig,
-    repo: ThreadSafeRepository,
+    /// Opened when it is needed first: among many projects few are at work, and it takes half a megabyte.
+    repo: OnceLock<ThreadSafeRepository>,
     /// The http client, kept so that its connections are.
     pub(crate) http: OnceLock<reqwest::Client>,
     /// Whoever fetches holds this.
@@ -84,23 +85,13 @@ impl Mirror {
         if !is_ours(path)? {
             make(path)?;
         }
-        let repo = gix::open::Options::isolated()
-            .open_path_as_is(true)
-            // Ownership has been checked above.
-            .with(gix::sec::Trust::Full)
-            .object_store_slots(Slots::AsNeededByDiskState { multiplier: 2.0, minimum: PACKS_KNOWN })
-            .config_overrides([
-                "core.useReplaceRefs=false",
-                "core.commitGraph=false",
-                "core.logAllRefUpdates=false",
-            ])
-            .open(path)
-            .map_err(|error| foreign(path, chain(&error)))?;
+        // What cannot be opened is told of now.
+        open_repository(path)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
                 config,
-                repo,
+                repo: OnceLock::new(),
                 http: OnceLock::new(),
                 turn: Arc::new(tokio::sync::Mutex::new(())),
             }),
@@ -118,7 +109,7 @@ impl Mirror {
     ///
     /// `source/io`; `source/corrupt` when the commit is not here.
     pub fn keep(&self, release: ReleaseNumber, commit: &CommitId) -> Result<(), SourceError> {
-        let repo = self.inner.local();
+        let repo = self.inner.local()?;
         let id = object_id(commit)?;
         if !repo.has_object(id) {
             return Err(missing(id));
@@ -132,7 +123,7 @@ impl Mirror {
     ///
     /// `source/io`.
     pub fn forget(&self, release: ReleaseNumber) -> Result<(), SourceError> {
-        set_ref(&self.inner.local(), &format!("{RELEASES}{release}"), None)
+        set_ref(&self.inner.local()?, &format!("{RELEASES}{release}"), None)
     }
 
     /// Lets the commits of all releases but these go. Blocks, shortly.
@@ -178,10 +169,37 @@ impl Mirror {
     }
 }
 
+/// Opens the repository of a mirror that is known to be ours.
+fn open_repository(path: &Path) -> Result<ThreadSafeRepository, SourceError> {
+    gix::open::Options::isolated()
+        .open_path_as_is(true)
+        // Ownership has been checked before.
+        .with(gix::sec::Trust::Full)
+        .object_store_slots(Slots::AsNeededByDiskState { multiplier: 2.0, minimum: PACKS_KNOWN })
+        .config_overrides([
+            "core.useReplaceRefs=false",
+            "core.commitGraph=false",
+            "core.logAllRefUpdates=false",
+        ])
+        .open(path)
+        .map_err(|error| foreign(path, chain(&error)))
+}
+
 impl Inner {
     /// Returns a handle for use in this thread.
-    pub(crate) fn local(&self) -> gix::Repository {
-        self.repo.to_thread_local()
+    ///
+    /// # Errors
+    ///
+    /// `source/mirror` when it cannot be opened any more.
+    pub(crate) fn local(&self) -> Result<gix::Repository, SourceError> {
+        let repo = match self.repo.get() {
+            Some(repo) => repo,
+            None => {
+                let repo = open_repository(&self.path)?;
+                self.repo.get_or_init(|| repo)
+            }
+        };
+        Ok(repo.to_thread_local())
     }
 
     /// Returns the commits that are here whole, newest first, at most as many as are worth telling a
@@ -220,7 +238,7 @@ impl Inner {
     }
 
     fn drop_old_marks(&self) -> Result<(), SourceError> {
-        let repo = self.local();
+        let repo = self.local()?;
         let mut marks = self.marks(&repo)?;
         marks.retain(|(name, ..)| name.starts_with(FETCHED));
         marks.sort_unstable_by_key(|(_, time, id)| std::cmp::Reverse((*time, *id)));
@@ -305,11 +323,27 @@ fn is_ours(path: &Path) -> Result<bool, SourceError> {
     if path.join("objects/info/alternates").exists() {
         return Err(foreign(path, "it borrows objects from elsewhere"));
     }
-    let whole = ["HEAD", "config", "objects/pack", "refs"].iter().all(|part| path.join(part).exists());
+    let parts = ["HEAD", "config", "objects/pack", "refs"].iter().all(|part| path.join(part).exists());
+    let whole = parts && says_where_history_ends(path)?;
     if !whole {
         fs::remove_dir_all(path).map_err(SourceError::io("remove", path))?;
     }
     Ok(whole)
+}
+
+/// Whether `shallow`, if there is one, can be believed. git's libraries put it there without a flush,
+/// so a power cut can leave one that holds nothing; what it held, nobody else knows.
+///
+/// Format: <https://git-scm.com/docs/shallow>.
+fn says_where_history_ends(path: &Path) -> Result<bool, SourceError> {
+    let file = path.join("shallow");
+    let text = match fs::read(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(SourceError::io("read", file)(error)),
+    };
+    let Some(lines) = text.strip_suffix(b"\n") else { return Ok(false) };
+    Ok(lines.split(|byte| *byte == b'\n').all(|line| ObjectId::from_hex(line).is_ok()))
 }
 
 /// Whether `left` is what remains of a mirror of ours: nothing but parts of one, and our configuration

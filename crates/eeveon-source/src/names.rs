@@ -23,11 +23,18 @@ pub(crate) fn check_part(name: &[u8], is_link: bool) -> Result<(), &'static str>
     // Names only Windows refuses are fine: releases are placed on other systems.
     let options = component::Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
     let mode = is_link.then_some(component::Mode::Symlink);
+    // Where `\` divides folders, each piece is a name; git looks at them too.
+    let is_git = |piece: &[u8]| {
+        let judged = gix::validate::path::component(piece.as_bstr(), mode, options);
+        matches!(judged, Err(component::Error::DotGitDir))
+    };
+    if name.split(|byte| *byte == b'\\').any(is_git) {
+        return Err("`.git`, in every spelling, is reserved for git");
+    }
     match gix::validate::path::component(name.as_bstr(), mode, options) {
         Ok(_) => Ok(()),
         Err(component::Error::Empty) => Err("a part of it is empty"),
         Err(component::Error::Relative) => Err("`.` and `..` are no names"),
-        Err(component::Error::DotGitDir) => Err("`.git`, in every spelling, is reserved for git"),
         Err(component::Error::SymlinkedGitModules) => Err("`.gitmodules` must not be a symbolic link"),
         Err(_) => Err("it holds a `/`"),
     }
@@ -60,6 +67,10 @@ mod tests {
             ".git.",
             ".git...",
             ".git::$INDEX_ALLOCATION",
+            ".git\\hooks",
+            "GIT~1\\config",
+            ".git \\x",
+            "a\\.git",
             ".g\u{200c}it",
             ".gi\u{feff}t",
             "\u{200e}.git",

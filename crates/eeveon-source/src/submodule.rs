@@ -58,7 +58,7 @@ impl Modules {
         let mut found = HashMap::new();
         for spec in specs(repo, commit, parent, dir, level)? {
             let mirror = open(top, &spec.url)?;
-            let module = mirror.inner.local();
+            let module = mirror.inner.local()?;
             let modules = Self::read_at(top, &module, spec.commit, &spec.url, "", level + 1)?;
             found.insert(spec.path, Module { repo: module, modules });
         }
@@ -80,7 +80,7 @@ impl Modules {
         for entry in std::fs::read_dir(&folder).map_err(SourceError::io("list", &folder))? {
             let path = entry.map_err(SourceError::io("list", &folder))?.path();
             if path.extension().is_some_and(|extension| extension == "git") {
-                repos.push(Mirror::open(&path, inner.config.clone())?.inner.local());
+                repos.push(Mirror::open(&path, inner.config.clone())?.inner.local()?);
             }
         }
         Ok(repos)
@@ -111,7 +111,7 @@ impl Inner {
         for spec in specs(repo, commit, parent, dir, level)? {
             let mirror = open(self, &spec.url)?;
             bytes += mirror.inner.fetch(spec.commit, None, job)?.bytes;
-            let module = mirror.inner.local();
+            let module = mirror.inner.local()?;
             bytes += self.fetch_level(&module, spec.commit, &spec.url, "", level + 1, job)?;
         }
         Ok(bytes)

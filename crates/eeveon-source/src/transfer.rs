@@ -2,6 +2,7 @@
 //! time for each mirror, and stops soon after its permit says so.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,8 +23,10 @@ use crate::{
     Mirror, SourceError, Want,
     client::{Conversation, Request},
     history::{History, commit_id, shallow},
+    local,
     mirror::{Inner, missing, object_id, sync},
     refs::{Spelling, branch_ref, shown, shown_bytes, spelling, tag_ref},
+    url::Place,
     watch::chain,
 };
 
@@ -182,10 +185,20 @@ impl Inner {
                 let refs = server.refs(&["HEAD"])?;
                 self.head(&mut server, &refs)?.1
             }
-            Want::Branch(branch) => match ask(&branch_ref(branch)?)? {
-                (_, Some(id)) => id,
-                (mut server, None) => return Err(self.no_branch(&mut server, branch)?),
-            },
+            Want::Branch(branch) => {
+                let full = branch_ref(branch)?;
+                let here = match &self.config.url.0 {
+                    Place::Local { path } => local::branch(Path::new(path), &full),
+                    _ => None,
+                };
+                match here {
+                    Some(id) => id,
+                    None => match ask(&full)? {
+                        (_, Some(id)) => id,
+                        (mut server, None) => return Err(self.no_branch(&mut server, branch)?),
+                    },
+                }
+            }
             Want::Tag(tag) => match ask(&tag_ref(tag)?)? {
                 (_, Some(id)) => id,
                 (_, None) => return Err(SourceError::TagMissing { repo: repo(), tag: shown(tag) }),
@@ -210,7 +223,7 @@ impl Inner {
 
     /// Finds the one commit here whose id begins with `prefix`.
     fn by_prefix(&self, given: &str, prefix: Option<&str>) -> Result<ObjectId, SourceError> {
-        let repo = self.local();
+        let repo = self.local()?;
         let mut found = Default::default();
         if let Some(prefix) = prefix.and_then(|prefix| gix::hash::Prefix::from_hex(prefix).ok()) {
             repo.objects
@@ -253,7 +266,7 @@ impl Inner {
         job: &Job,
     ) -> Result<Fetched, SourceError> {
         let started = Instant::now();
-        let repo = self.local();
+        let repo = self.local()?;
         let mut history = History::of(self)?;
         let tips = self.tips(&repo)?;
         let mut bytes = 0;
@@ -378,7 +391,7 @@ impl Inner {
     }
 
     fn deepen(&self, tips: Vec<ObjectId>, by: u32, job: &Job) -> Result<bool, SourceError> {
-        let repo = self.local();
+        let repo = self.local()?;
         let before = shallow(self)?;
         if before.is_empty() || by == 0 || tips.is_empty() {
             return Ok(false);

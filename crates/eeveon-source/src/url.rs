@@ -213,16 +213,15 @@ fn parse(text: &str, insecure: bool) -> Result<RepoUrl, SourceError> {
         return refuse(text, "remote helpers are never used");
     }
     let place = match text.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains(['/', ':', '@']) => {
-            match scheme.to_ascii_lowercase().as_str() {
-                "https" => http(text, rest, true)?,
-                "http" => http(text, rest, false)?,
-                "ssh" | "git+ssh" | "ssh+git" => ssh_url(text, rest)?,
-                "git" => daemon(text, rest, insecure)?,
-                "file" => file_url(text, rest)?,
-                _ => return refuse(text, "this kind of address is never used"),
-            }
-        }
+        // As for git, whatever stands before `://` is a scheme.
+        Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
+            "https" => http(text, rest, true)?,
+            "http" => http(text, rest, false)?,
+            "ssh" | "git+ssh" | "ssh+git" => ssh_url(text, rest)?,
+            "git" => daemon(text, rest, insecure)?,
+            "file" => file_url(text, rest)?,
+            _ => return refuse(text, "this kind of address is never used"),
+        },
         _ if is_path(text) => local(text, text.to_owned())?,
         _ => scp(text)?,
     };
@@ -270,7 +269,7 @@ fn authority<'a>(text: &str, rest: &'a str) -> Result<Authority<'a>, SourceError
 
 fn check_user<'a>(text: &str, user: Option<&'a str>) -> Result<Option<&'a str>, SourceError> {
     match user {
-        Some("") => Ok(None),
+        Some("") => refuse(text, "its user is empty"),
         Some(user) if user.starts_with('-') => refuse(text, "its user begins with `-`"),
         Some(user) if !user.bytes().all(|b| b.is_ascii_graphic()) => refuse(text, "its user is malformed"),
         user => Ok(user),

@@ -5,7 +5,10 @@
 use std::{
     io,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,10 @@ use crate::{
 /// How much of what a program says on its standard error is kept, in bytes.
 const KEPT: usize = 16 * 1024;
 
+/// How much a server may say beside the pack, in bytes: greeting, references, progress. Enough for the
+/// half a million references a server without protocol version 2 lists unasked.
+const TALK: u64 = 32 << 20;
+
 /// What is known about a connection while it is used.
 pub(crate) struct Watch {
     /// How the repository is shown.
@@ -29,11 +36,20 @@ pub(crate) struct Watch {
     pub(crate) limits: Limits,
     first: Mutex<Option<SourceError>>,
     stderr: Mutex<Vec<u8>>,
+    /// What came and is not known to be part of a pack, in bytes.
+    talk: AtomicU64,
 }
 
 impl Watch {
     pub(crate) fn new(repo: String, permit: Permit, limits: Limits) -> Self {
-        Self { repo, permit, limits, first: Mutex::new(None), stderr: Mutex::new(Vec::new()) }
+        Self {
+            repo,
+            permit,
+            limits,
+            first: Mutex::new(None),
+            stderr: Mutex::new(Vec::new()),
+            talk: AtomicU64::new(0),
+        }
     }
 
     /// Keeps the first error, and returns one that can travel through the layers between.
@@ -45,6 +61,24 @@ impl Watch {
     /// Fails if the work should stop.
     pub(crate) fn check(&self) -> io::Result<()> {
         self.permit.check().map_err(|stopped| self.fail(stopped.into()))
+    }
+
+    /// Counts what came. A server that talks without end is given up: all the layers between would keep
+    /// what it says, or wait for ever.
+    pub(crate) fn came(&self, bytes: usize) -> io::Result<()> {
+        let before = self.talk.fetch_add(bytes as u64, Ordering::Relaxed);
+        match before.saturating_add(bytes as u64) > TALK {
+            false => Ok(()),
+            true => Err(self.fail(SourceError::Protocol {
+                repo: self.repo.clone(),
+                detail: format!("it says more than {} MiB beside the pack", TALK >> 20),
+            })),
+        }
+    }
+
+    /// Notes that some of what came was part of a pack, which has a limit of its own.
+    pub(crate) fn was_pack(&self, bytes: usize) {
+        self.talk.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// The error for a server that says nothing any more.

@@ -38,6 +38,14 @@ pub struct Delivery {
     pub ask: Option<String>,
 }
 
+impl Delivery {
+    /// Tells whether it is more than a repetition of one with its id: something comes of it now, and
+    /// nothing did before.
+    pub(crate) fn replaces(&self, before: &Self) -> bool {
+        self.accepted && !before.accepted
+    }
+}
+
 /// Refuses a delivery that is larger than what is kept.
 pub(crate) fn check_delivery(delivery: &Delivery) -> Result<(), StoreError> {
     let Delivery { provider, id, why, ask, .. } = delivery;

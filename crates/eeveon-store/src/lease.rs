@@ -6,7 +6,33 @@ use eeveon_core::Fence;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Acquired, Holder, Lease, Owner, ticks::Tick};
+use crate::{Acquired, Holder, Lease, Liveness, Owner, Store, StoreError, ticks::Tick};
+
+/// Takes the lease `name` for `lifetime`, as [`Store::acquire`] does, also from a holder whose process
+/// `owner`, the calling process, sees to be dead. Returns who holds it when that one may still live.
+/// The fence is higher than `above`.
+///
+/// # Errors
+///
+/// The store failed.
+pub async fn take_over(
+    store: &dyn Store,
+    name: &str,
+    owner: &Owner,
+    lifetime: Duration,
+    above: Fence,
+) -> Result<Acquired, StoreError> {
+    let mut dead = None;
+    loop {
+        match store.acquire(name, owner, lifetime, dead, above).await? {
+            // What was seen of one holder says nothing about the next, who may have been faster than us.
+            Acquired::Held(holder) if holder.owner.liveness(owner) == Liveness::Dead => {
+                dead = Some(holder.fence);
+            }
+            acquired => return Ok(acquired),
+        }
+    }
+}
 
 /// The newest lease of a name. It is kept when it is given back, because the next one's fence has to
 /// be higher.
@@ -91,6 +117,7 @@ fn milliseconds(ttl: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MemoryStore;
 
     fn at(boot: &str, ms: u64) -> Tick {
         Tick { boot: boot.to_owned(), ms }
@@ -110,5 +137,49 @@ mod tests {
             "never longer than granted"
         );
         assert_eq!(grant("a").holder(&at("b", 5000)).unwrap().remaining_ms, 0);
+    }
+
+    /// A process of another start than ours has our id, so it is dead.
+    fn dead(label: &str) -> Owner {
+        let me = Owner::this_process(label);
+        Owner { started: me.started.wrapping_sub(1), ..me }
+    }
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn a_dead_holder_is_passed_over_and_no_other() {
+        let (store, me) = (MemoryStore::new(), Owner::this_process("me"));
+        let granted = |acquired| match acquired {
+            Acquired::Granted(lease) => lease,
+            Acquired::Held(holder) => unreachable!("held by {holder:?}"),
+        };
+        let take =
+            async |owner: &Owner, above| take_over(&store, "a", owner, TTL, Fence(above)).await.unwrap();
+        let first = granted(take(&dead("first"), 7).await);
+        assert!(first.fence > Fence(7), "{first:?}");
+        let second = granted(take(&me, 40).await);
+        assert!(second.fence > Fence(40), "{second:?}");
+        let Acquired::Held(holder) = take(&me, 0).await else { unreachable!("it is held") };
+        assert_eq!((holder.owner, holder.fence), (me.clone(), second.fence));
+        store.release(&second).await.unwrap();
+        granted(take(&me, 0).await);
+        // Somebody elsewhere cannot be seen.
+        let elsewhere = Owner { host: "elsewhere".into(), ..dead("far") };
+        granted(take_over(&store, "b", &elsewhere, TTL, Fence(0)).await.unwrap());
+        let held = take_over(&store, "b", &me, TTL, Fence(0)).await.unwrap();
+        assert!(matches!(held, Acquired::Held(holder) if holder.owner == elsewhere));
+    }
+
+    #[tokio::test]
+    async fn of_several_dead_holders_each_is_passed_over() {
+        let (store, me) = (MemoryStore::new(), Owner::this_process("me"));
+        for n in 0..3 {
+            let owner = dead(&format!("dead {n}"));
+            let taken = take_over(&store, "a", &owner, TTL, Fence(0)).await.unwrap();
+            assert!(matches!(taken, Acquired::Granted(_)), "{taken:?}");
+        }
+        let taken = take_over(&store, "a", &me, TTL, Fence(0)).await.unwrap();
+        assert!(matches!(taken, Acquired::Granted(_)), "{taken:?}");
     }
 }

@@ -26,6 +26,7 @@ use jiff::Timestamp;
 pub use error::StoreError;
 pub use inbox::{DELIVERIES_KEPT, DELIVERY_BYTES, Delivery, STATE_BYTES, STATE_KEY_BYTES};
 pub use journal::FencedJournal;
+pub use lease::take_over;
 pub use letter::{DEAD_LETTERS_KEPT, LETTERS_KEPT, Letter, LetterEnd, LetterFilter, LetterState, NewLetter};
 pub use memory::MemoryStore;
 pub use owner::{Liveness, Owner};
@@ -105,6 +106,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Lists letters, oldest first.
     async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError>;
 
+    /// Replaces a letter that waits by others of the same follower: one that was written before anybody
+    /// knew whom it is for. Those are kept as [`Store::post`] keeps them, except that their positions do
+    /// not matter. Not even a power cut undoes that. Returns false, and changes nothing, when the letter
+    /// does not wait, or is gone: of many who ask one is told true.
+    async fn replace(&self, letter: u64, by: &[NewLetter]) -> Result<bool, StoreError>;
+
     /// Returns when the first of a follower's waiting letters is due.
     async fn next_due(&self, follower: &str) -> Result<Option<Timestamp>, StoreError>;
 
@@ -155,7 +162,8 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Takes in a delivery, and saves `states` as [`Store::save_states`] does, together: not even a power
     /// cut undoes that. Of many who ask one is told true. Returns false, and changes nothing, when the
-    /// project has one of that provider and id already. Of a project's deliveries [`DELIVERIES_KEPT`] are
+    /// project has one of that provider and id already; one that was not accepted is replaced by one that
+    /// is. Of a project's deliveries [`DELIVERIES_KEPT`] are
     /// kept: one that came before those is taken for new, and so are all after
     /// [`Store::forget_project`].
     ///

@@ -157,6 +157,10 @@ impl Store for MemoryStore {
         Ok(self.tables().outbox.letters(filter))
     }
 
+    async fn replace(&self, letter: u64, by: &[NewLetter]) -> Result<bool, StoreError> {
+        self.tables().outbox.replace(letter, by)
+    }
+
     async fn next_due(&self, follower: &str) -> Result<Option<Timestamp>, StoreError> {
         let filter = LetterFilter {
             follower: follower.to_owned(),

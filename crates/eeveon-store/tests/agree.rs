@@ -37,6 +37,7 @@ enum Ask {
     Follow { after: u64, limit: u32 },
     Post { follower: bool, upto: u64, letters: Vec<NewLetter> },
     Letters { filter: LetterFilter },
+    Replace { letter: u64, by: Vec<NewLetter> },
     BeginSending { letter: u64 },
     Settle { letter: u64, end: LetterEnd },
     Revive { letter: u64, now: u64 },
@@ -152,6 +153,7 @@ fn outbox_asks() -> impl Strategy<Value = Ask> {
         5 => (yes_or_no(), 0..20_u64, new_letters())
             .prop_map(|(follower, upto, letters)| Ask::Post { follower, upto, letters }),
         2 => letter_filters().prop_map(|filter| Ask::Letters { filter }),
+        2 => (letter(), new_letters()).prop_map(|(letter, by)| Ask::Replace { letter, by }),
         4 => letter().prop_map(|letter| Ask::BeginSending { letter }),
         4 => (letter(), ends).prop_map(|(letter, end)| Ask::Settle { letter, end }),
         1 => (letter(), 0..9_u64).prop_map(|(letter, now)| Ask::Revive { letter, now }),
@@ -266,6 +268,7 @@ async fn run_outbox(store: &dyn Store, ask: &Ask) -> String {
             posted + &answer(store.cursor(&follower).await) + &answer(store.next_due(&follower).await)
         }
         Ask::Letters { filter } => answer(store.letters(filter).await),
+        Ask::Replace { letter, by } => answer(store.replace(*letter, by).await),
         Ask::BeginSending { letter } => answer(store.begin_sending(*letter).await),
         Ask::Settle { letter, end } => answer(store.settle(*letter, end.clone()).await),
         Ask::Revive { letter, now } => answer(store.revive(*letter, moment(*now)).await),

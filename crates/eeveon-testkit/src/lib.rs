@@ -2,6 +2,7 @@
 
 pub mod action;
 pub mod deployer;
+pub mod fuzz;
 pub mod git;
 #[cfg(feature = "health")]
 pub mod health;

@@ -34,6 +34,8 @@ pub enum Flaw {
     ForgetSchedule,
     /// Windows are not looked at.
     IgnoreWindows,
+    /// What is asked for whatever the windows say waits for them.
+    UrgentWaits,
     /// That a project had its turn after another is not noted.
     Herd,
     /// A look that fails is never reported.

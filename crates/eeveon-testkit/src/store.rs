@@ -77,6 +77,8 @@ pub async fn run_all<S: Subject>(make: impl AsyncFn() -> S) {
     a_dead_letter_can_be_revived_or_forgotten(&make().await).await;
     too_many_letters_crowd_out_the_oldest(&make().await).await;
     dead_letters_are_purged_and_limited(&make().await).await;
+    a_letter_is_replaced_as_a_whole(&make().await).await;
+    of_many_who_replace_a_letter_one_is_told_so(&make().await).await;
     automatic_deploys_are_off_until_switched_on(&make().await).await;
     states_are_saved_together(&make().await).await;
     a_delivery_is_taken_in_once(&make().await).await;

@@ -32,3 +32,21 @@ async fn one_call_fails_before_or_after_it_was_done() {
         assert_eq!(store.reserve_deployment().await.unwrap(), DeploymentId(next), "{loses:?}");
     }
 }
+
+#[tokio::test]
+async fn at_one_call_the_caller_dies_before_or_after_it_was_done() {
+    for (loses, done) in [(Loses::Call, 1), (Loses::Answer, 2)] {
+        let inner = Arc::new(MemoryStore::new());
+        let store = FailingStore::deadly(Arc::clone(&inner) as _, 2, loses);
+        assert_eq!(store.reserve_deployment().await.unwrap(), DeploymentId(1));
+        // Two at once: when one dies the other does nothing more.
+        let dying = async { tokio::join!(store.reserve_deployment(), store.reserve_deployment()) };
+        tokio::select! {
+            biased;
+            it = dying => unreachable!("it lives: {it:?}"),
+            () = store.died() => {}
+        }
+        assert_eq!(store.struck(), Some("reserve_deployment"));
+        assert_eq!(inner.reserve_deployment().await.unwrap(), DeploymentId(done + 1), "{loses:?}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use eeveon_core::{Class, Deployer as _, Diagnose, Failure, ProjectName, Release, ReleaseNumber, Stage};
+use eeveon_daemon::{DaemonError, Edge, Graph};
 use eeveon_store::LetterState;
 use futures::future::join_all;
 use serde::Serialize;
@@ -10,9 +11,9 @@ use crate::{
     App, CliError, Exit,
     commands::notify,
     compose::Site,
-    deploying, notifying,
+    config, deploying, notifying,
     render::{Line, count},
-    situation, view,
+    situation, view, windows,
 };
 
 /// Look for anything that is not as it should be.
@@ -182,6 +183,7 @@ async fn check_project(app: &App, name: &ProjectName) -> Vec<Finding> {
     findings.push(source(app, &site).await);
     findings.push(target(app, &site).await);
     findings.push(live(&site).await);
+    findings.extend(daemon(app, &site));
     findings.extend(channels(app, &site).await);
     if let Ok(open) = view::open_deployments(app, name).await {
         for parked in open.iter().filter(|it| it.parked.is_some()) {
@@ -191,6 +193,37 @@ async fn check_project(app: &App, name: &ProjectName) -> Vec<Finding> {
             );
             findings.push(Finding::bad("deployments", Class::Failed, message, hint));
         }
+    }
+    findings
+}
+
+/// Looks at what only the daemon goes by.
+fn daemon(app: &App, site: &Site) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Err(error) = windows::of_config(&site.config) {
+        findings.push(Finding::failed("windows", &error));
+    }
+    if site.config.after.is_empty() {
+        return findings;
+    }
+    let names = app.home.project_names().unwrap_or_default();
+    for after in site.config.after.iter().filter(|it| !names.contains(&it.project)) {
+        let message = format!("it waits for `{}`, and there is no such project", after.project);
+        let hint = format!("`ee-deploy config {}` shows the [[after]] to change", site.name);
+        findings.push(Finding::bad("dependencies", Class::Config, message, hint));
+    }
+    let edges = names.iter().flat_map(|name| {
+        let config = config::load(&app.home.project_file(name), name).ok();
+        let after = config.map(|it| it.after).unwrap_or_default();
+        after.into_iter().map(|it| Edge { project: name.clone(), after: it.project, follow: it.on })
+    });
+    match Graph::new(edges) {
+        Ok(_) if findings.is_empty() => {
+            let after: Vec<&str> = site.config.after.iter().map(|it| it.project.as_str()).collect();
+            findings.push(Finding::fine("dependencies", format!("after {}", after.join(", "))));
+        }
+        Ok(_) => {}
+        Err(cycle) => findings.push(Finding::failed("dependencies", &DaemonError::Cycle(cycle))),
     }
     findings
 }

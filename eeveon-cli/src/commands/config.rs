@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::{
-    App, CliError, Exit, config,
+    App, CliError, Exit, config, following,
     home::{Replace, write_new},
     render::Line,
 };
@@ -23,7 +23,7 @@ pub struct Config {
     /// The value to set: TOML, or plain text
     #[arg(requires = "key", allow_hyphen_values = true)]
     value: Option<String>,
-    /// Remove the key, so that its default is in force
+    /// Remove the key, so that its default is in force, or a whole section such as health.2
     #[arg(long, requires = "key", conflicts_with = "value")]
     unset: bool,
 }
@@ -69,8 +69,14 @@ impl Config {
             write_new(&file, changed.as_bytes(), Replace::Always)
                 .map_err(|error| CliError::io("write", &file, error))?;
         }
-        let (value, _) = config::get(&config::load(&file, &name)?, key)?;
-        app.ui.note(Line::new(format!("{key} = {value}; the next deploy of {name} uses it")));
+        following::wake_daemon(app).await;
+        let words = match config::get(&config::load(&file, &name)?, key) {
+            Ok((value, _)) => format!("{key} = {value}"),
+            // A whole section has no value.
+            Err(_) if self.unset => format!("{key} is removed"),
+            Err(error) => return Err(error.into()),
+        };
+        app.ui.note(Line::new(format!("{words}; the next deploy of {name} uses it")));
         Ok(Exit::Done)
     }
 }

@@ -6,7 +6,8 @@ use eeveon_core::Trigger;
 use crate::{
     App, CliError, Exit,
     compose::Site,
-    deploying::{self, Ending, Wish},
+    deploying::{Ending, Wish},
+    following,
     lease::Wait,
     reporting,
 };
@@ -42,6 +43,9 @@ pub struct Deploy {
     /// schema: if it fails after the switch a person decides, and going back past it asks
     #[arg(long)]
     irreversible: bool,
+    /// Deploy although windows are shut or somebody froze deployments
+    #[arg(long)]
+    outside_window: bool,
     /// End with exit code 14 when nothing is new
     #[arg(long)]
     fail_if_unchanged: bool,
@@ -57,11 +61,12 @@ impl Deploy {
             allow_older: self.allow_older,
             again: self.again,
             irreversible: self.irreversible,
+            outside_window: self.outside_window,
             wait: if self.no_wait { Wait::No } else { Wait::DEFAULT },
             actor: app.actor(),
             trigger: Trigger::Manual,
         };
-        let ending = deploying::deploy(app, &site, &wish).await?;
+        let ending = following::deploy(app, &site, &wish).await?;
         let unchanged = matches!(ending, Ending::Unchanged(_));
         let exit = reporting::report(app, &site, ending).await?;
         Ok(if unchanged && self.fail_if_unchanged { Exit::Unchanged } else { exit })

@@ -11,7 +11,7 @@ use crate::{
     App, CliError, Exit,
     compose::{resolve_token, source_config},
     config::{self, HumanDuration},
-    deploying,
+    deploying, following,
     home::{Replace, write_new},
     render::Line,
 };
@@ -103,6 +103,7 @@ impl Init {
             access: self.access,
         };
         let file = new.write(app, &name).await?;
+        following::wake_daemon(app).await;
         if app.ui.json {
             app.ui.json(&config::load(&file, &name)?)?;
         } else {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     App, CliError, Exit,
     compose::Site,
-    deploying,
+    deploying, hooks,
     lease::{self, Wait},
     render::Line,
     settling,
@@ -76,6 +76,9 @@ impl Remove {
                 if self.purge {
                     let permit = Permit::new(held.session.fence(), CancellationToken::new());
                     let left = site.host.purge(&permit).await.map_err(stopped)?.left;
+                    if let Some(folder) = Path::new(&site.config.deploy.path).parent() {
+                        flush(folder)?;
+                    }
                     let left: Vec<String> = left.iter().map(|path| path.display().to_string()).collect();
                     kept = (!left.is_empty()).then(|| left.join(", "));
                 }
@@ -101,6 +104,12 @@ fn stopped(error: StepError) -> CliError {
     }
 }
 
+/// Makes what was removed from a folder stay removed.
+fn flush(folder: &Path) -> Result<(), CliError> {
+    let flushed = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    flushed.map_err(|error| CliError::io("flush", folder, error))
+}
+
 /// Removes a project's mirror and then its file. The mirror goes out of the way in one step, so that
 /// no death leaves half of one.
 pub(crate) fn forget(app: &App, name: &ProjectName) -> Result<(), CliError> {
@@ -119,6 +128,10 @@ pub(crate) fn forget(app: &App, name: &ProjectName) -> Result<(), CliError> {
         }
         _ => remove(&aside)?,
     }
+    // While the file is there, a power cut cannot bring anything back that nobody knows.
+    flush(&app.home.sources())?;
+    // Whoever knew the secrets of its webhooks must not speak to another project of that name.
+    hooks::forget(&app.home, name)?;
     let file = app.home.project_file(name);
     fs::remove_file(&file)
         .and_then(|()| fs::File::open(app.home.projects())?.sync_all())

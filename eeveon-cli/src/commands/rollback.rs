@@ -10,7 +10,7 @@ use eeveon_store::Deployment;
 use crate::{
     App, CliError, Exit,
     compose::Site,
-    deploying,
+    deploying, following,
     lease::{self, Wait},
     render::{self, Line, count},
     reporting,
@@ -55,7 +55,6 @@ impl Rollback {
         if let Some(waiting) = self.waiting(app, &site).await? {
             return self.answer(app, &site, waiting).await;
         }
-        deploying::refuse_if_waiting(app, &site).await?;
         // Chosen once to ask, and again under the lease: the world may have changed in between.
         let situation = situation::survey(app, &site).await?;
         let number = situation::choose(&situation, self.to.as_deref())?;
@@ -71,6 +70,9 @@ impl Rollback {
         if !self.yes {
             self.ask(app, &site, &situation, number, &crossed).await?;
         }
+        if let Some(ending) = following::roll_back(app, &site, number, self.reason.as_deref()).await? {
+            return reporting::report(app, &site, ending).await;
+        }
         let held = lease::hold(app, &site.name, site.seen(), Wait::DEFAULT).await?;
         let ending = async {
             settling::settle_held(app, &site, &held).await?;
@@ -85,7 +87,7 @@ impl Rollback {
             let to = view::known(&situation.known, number).ok_or_else(|| {
                 CliError::usage(format!("release {number} is not in the store"), "choose another")
             })?;
-            deploying::roll_back(app, &site, &held, to, self.reason.clone()).await
+            deploying::roll_back(app, &site, &held, to, app.actor(), self.reason.clone()).await
         }
         .await;
         held.give_back().await;
@@ -97,13 +99,9 @@ impl Rollback {
     async fn waiting(&self, app: &App, site: &Site) -> Result<Option<Deployment>, CliError> {
         let open = view::open_deployments(app, &site.name).await?;
         let Some(waiting) = open.into_iter().find(|it| it.parked.is_some()) else { return Ok(None) };
-        let mut state = State::default();
-        for entry in app.store.read(waiting.id, Seq::default()).await? {
-            // What this version does not understand is not for it to decide.
-            if state.apply(&entry.record).is_err() {
-                return Ok(None);
-            }
-        }
+        let journal = app.store.read(waiting.id, Seq::default()).await?;
+        // What this version does not understand is not for it to decide.
+        let Ok(state) = State::of(journal.iter().map(|entry| &entry.record)) else { return Ok(None) };
         let is_question = !state.unwinding && state.can_turn_back() && state.has_switched();
         Ok((is_question && self.to.is_none()).then_some(waiting))
     }

@@ -4,12 +4,14 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 use eeveon_core::{ProjectName, SystemClock};
-use eeveon_daemon::{Daemon, Limits, PollingConfig};
+use eeveon_daemon::{
+    Daemon, Handle, Limits, PollingConfig,
+    control::{self, Control},
+};
 use eeveon_server::{ListenAddress, ListenConfig, Listener};
-use eeveon_store::Acquired;
 use tokio_util::sync::CancellationToken;
 
-use crate::{App, CliError, Exit, hooks, render::Line, watching::Watching};
+use crate::{App, CliError, Exit, hooks, lease, render::Line, watching::Watching};
 
 /// Watch all projects and deploy what is new.
 ///
@@ -32,11 +34,8 @@ pub struct Serve {
     print_unit: bool,
 }
 
-/// The name of the lease only one daemon of a home has.
-const LEASE: &str = "daemon";
-
-/// A lease that is not renewed ends after this long; it is renewed three times as often.
-const LIFETIME: Duration = Duration::from_secs(30);
+/// How often systemd is told that the daemon works, unless it asked for that more often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 impl Serve {
     /// Runs the command.
@@ -44,15 +43,24 @@ impl Serve {
         if self.print_unit {
             return print_unit(app);
         }
-        let config = ListenConfig { address: ListenAddress::Tcp(self.listen), ..ListenConfig::default() };
-        let listener = Listener::bind(config).await.map_err(eeveon_core::StepError::from)?;
-        if let Some(address) = listener.local_addr() {
-            app.ui
-                .note(Line::default().dim("  hooks ").plain(format!("http://{address}/hooks/PROJECT/FORGE")));
-        }
+        let listener = listen(app, self.listen).await?;
         let grace = Duration::from_secs(self.grace);
         watch(app, None, self.jobs, grace, Some(listener)).await
     }
+}
+
+/// Listens for webhooks, and says where.
+///
+/// # Errors
+///
+/// The address cannot be had.
+pub(crate) async fn listen(app: &App, at: SocketAddr) -> Result<Listener, CliError> {
+    let config = ListenConfig { address: ListenAddress::Tcp(at), ..ListenConfig::default() };
+    let listener = Listener::bind(config).await.map_err(eeveon_core::StepError::from)?;
+    if let Some(address) = listener.local_addr() {
+        app.ui.note(Line::default().dim("  hooks ").plain(format!("http://{address}/hooks/PROJECT/FORGE")));
+    }
+    Ok(listener)
 }
 
 /// Watches one project, or all, until the process is asked to stop.
@@ -67,36 +75,11 @@ pub(crate) async fn watch(
     grace: Duration,
     listener: Option<Listener>,
 ) -> Result<Exit, CliError> {
-    let lease = loop {
-        let dead = match app.store.holder(LEASE).await? {
-            Some(holder) if holder.owner.liveness(&app.me) == eeveon_store::Liveness::Dead => {
-                Some(holder.fence)
-            }
-            _ => None,
-        };
-        match app.store.acquire(LEASE, &app.me, LIFETIME, dead, eeveon_core::Fence(0)).await? {
-            Acquired::Granted(lease) => break lease,
-            Acquired::Held(holder) if holder.owner.liveness(&app.me) == eeveon_store::Liveness::Dead => {}
-            Acquired::Held(holder) => {
-                let message = format!("another daemon works in this home: process {}", holder.owner.pid);
-                return Err(CliError::usage(message, "one is enough: it watches all projects"));
-            }
-        }
-    };
-    let shutdown = app.interrupted.clone();
-    let lost = CancellationToken::new();
-    let keeper = {
-        let (store, lease, lost) = (Arc::clone(&app.store), lease.clone(), lost.clone());
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(LIFETIME / 3).await;
-                if matches!(store.renew(&lease, LIFETIME).await, Ok(false)) {
-                    lost.cancel();
-                    break;
-                }
-            }
-        })
-    };
+    let held = lease::of_daemon(app).await?;
+    // Fires when the process is asked to stop, and when the lease is lost.
+    let shutdown = held.session.cancellation().clone();
+    let control = Control::bind(app.home.root())
+        .map_err(|error| CliError::io("listen on", &app.home.root().join(control::SOCKET), error))?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let limits = Limits { running: jobs.map_or(cores, usize::from), ..Limits::default() };
     // Deployments are stopped by the daemon, one by one, and not by the signal it gets itself.
@@ -107,32 +90,40 @@ pub(crate) async fn watch(
     let daemon = Daemon::load(world, store, clock, limits, PollingConfig::default(), seed).await;
     let daemon = daemon.map_err(eeveon_core::StepError::from)?;
     let stop = CancellationToken::new();
+    let answering = tokio::spawn(control.serve(daemon.handle(), stop.clone()));
     let serving = listener
         .map(|listener| tokio::spawn(listener.serve(hooks::app(&inner, daemon.handle()), stop.clone())));
     notify_system("READY=1");
     app.ui.note(Line::default().dim("  watch ").plain("watching; Ctrl-C stops"));
-    let ended = CancellationToken::new();
-    let forward = {
-        let (ended, lost) = (ended.clone(), lost.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = lost.cancelled() => {}
-            }
-            notify_system("STOPPING=1");
-            ended.cancel();
-        })
-    };
-    let result = daemon.run(ended, grace).await;
-    forward.abort();
+    let beating = tokio::spawn(heartbeat(shutdown.clone(), daemon.handle()));
+    let result = daemon.run(shutdown, grace).await;
+    beating.abort();
     stop.cancel();
+    let _stopped = answering.await;
     if let Some(serving) = serving {
         let _stopped = serving.await;
     }
-    keeper.abort();
-    app.store.release(&lease).await?;
+    held.give_back().await;
     result.map_err(eeveon_core::StepError::from)?;
     Ok(Exit::Done)
+}
+
+/// Tells systemd that the daemon stops, once it does, and until then, as long as its loop answers, that it
+/// works.
+async fn heartbeat(shutdown: CancellationToken, daemon: Handle) {
+    // Twice in the time after which systemd takes it for dead (sd_watchdog_enabled(3)).
+    let asked = crate::environment::Environment::variable("WATCHDOG_USEC");
+    let asked = asked.and_then(|it| it.parse().ok()).map(|it: u64| Duration::from_micros(it.max(2) / 2));
+    let mut beat = tokio::time::interval(asked.map_or(HEARTBEAT, |asked| asked.min(HEARTBEAT)));
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return notify_system("STOPPING=1"),
+            _ = beat.tick() => {}
+        }
+        if daemon.overview().await.is_ok() {
+            notify_system("WATCHDOG=1");
+        }
+    }
 }
 
 /// Tells systemd how things stand, when it asked to be told (sd_notify(3)).
@@ -167,6 +158,15 @@ fn print_unit(app: &App) -> Result<Exit, CliError> {
         .filter(|path| !std::path::Path::new(path).starts_with(app.home.root()))
         .collect();
     let writable: String = paths.iter().map(|path| format!("ReadWritePaths=-{path}\n")).collect();
+    let user = match rustix::process::geteuid().is_root() {
+        // Commands that build are kept within their memory by the system only for root.
+        true => String::new(),
+        false => format!("User={}\n", app.environment.user),
+    };
+    let capabilities = match user.is_empty() {
+        true => "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_RESOURCE",
+        false => "",
+    };
     let unit = format!(
         "# Save as /etc/systemd/system/eeveon.service, then: systemctl enable --now eeveon\n\
          [Unit]\n\
@@ -176,21 +176,37 @@ fn print_unit(app: &App) -> Result<Exit, CliError> {
          \n\
          [Service]\n\
          Type=notify\n\
+         {user}\
          ExecStart={binary} --home {home} serve\n\
          Restart=always\n\
          RestartSec=2\n\
+         WatchdogSec=60\n\
          TimeoutStopSec=90\n\
          KillMode=mixed\n\
-         NoNewPrivileges=yes\n\
+         UMask=0027\n\
+         # What it may write to. Commands of a project are held to the same.\n\
          ProtectSystem=strict\n\
          ReadWritePaths={home}\n\
          {writable}\
          PrivateTmp=yes\n\
-         ProtectKernelTunables=yes\n\
+         PrivateDevices=yes\n\
+         ProtectProc=default\n\
+         ProtectClock=yes\n\
+         ProtectHostname=yes\n\
+         ProtectKernelLogs=yes\n\
          ProtectKernelModules=yes\n\
-         ProtectControlGroups=no\n\
-         RestrictSUIDSGID=yes\n\
+         ProtectKernelTunables=yes\n\
+         # What it may do. Left out for the commands' sake: MemoryDenyWriteExecute (compilers at run\n\
+         # time), RestrictNamespaces (sandboxes), ProtectControlGroups (limits of memory).\n\
+         NoNewPrivileges=yes\n\
          LockPersonality=yes\n\
+         RestrictSUIDSGID=yes\n\
+         RestrictRealtime=yes\n\
+         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
+         SystemCallArchitectures=native\n\
+         SystemCallFilter=@system-service @sandbox\n\
+         SystemCallErrorNumber=EPERM\n\
+         CapabilityBoundingSet={capabilities}\n\
          \n\
          [Install]\n\
          WantedBy=multi-user.target"

@@ -4,7 +4,7 @@ use clap::Args;
 use eeveon_store::AutomaticOff;
 use jiff::Timestamp;
 
-use crate::{App, CliError, Exit, render::Line};
+use crate::{App, CliError, Exit, following, render::Line};
 
 /// Let a project deploy by itself again.
 #[derive(Clone, Debug, Args)]
@@ -34,6 +34,7 @@ impl Start {
     pub async fn run(self, app: &App) -> Result<Exit, CliError> {
         let name = app.project(&self.name)?;
         app.store.set_automatic(&name, None).await?;
+        following::wake_daemon(app).await;
         app.ui.note(Line::new(format!("{name} deploys by itself as long as a daemon runs")));
         Ok(Exit::Done)
     }
@@ -45,6 +46,7 @@ impl Stop {
         let name = app.project(&self.name)?;
         let off = AutomaticOff { by: app.actor(), reason: self.reason, at: Timestamp::now() };
         app.store.set_automatic(&name, Some(off)).await?;
+        following::wake_daemon(app).await;
         app.ui
             .note(Line::new(format!("{name} deploys only when somebody says so; `ee-deploy start {name}`")));
         Ok(Exit::Done)

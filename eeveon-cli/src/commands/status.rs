@@ -1,14 +1,15 @@
 //! `status`: what is live where, what runs, what waits and for what.
 
 use clap::Args;
-use eeveon_core::{CommitId, DeploymentId, ProjectName, ReleaseNumber, Seq, StepKey};
+use eeveon_core::{CommitId, DeploymentId, ProjectName, ReleaseNumber, Seq, StepError, StepKey, Untrusted};
+use eeveon_daemon::Freezes;
 use eeveon_store::{Deployment, DeploymentFilter, LetterState};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     App, CliError, Exit,
-    commands::notify,
+    commands::{notify, queue},
     compose::Site,
     render::{Line, Table, age, count},
     view,
@@ -30,8 +31,12 @@ pub(crate) struct ProjectStatus {
     live: Option<LiveStatus>,
     running: Option<Running>,
     waiting: Option<Waiting>,
-    /// Whether deploys start by themselves: the daemon's business, absent while there is none.
+    /// Whether deploys start by themselves as long as a daemon works; absent when that is not known.
     automatic: Option<bool>,
+    /// Why nothing is deployed now, if somebody froze it.
+    frozen: Option<Untrusted>,
+    /// Requests that wait, run, or were set aside.
+    requests: Vec<queue::Row>,
     /// Messages that have not arrived.
     messages: Messages,
     /// Why the project's status is not known.
@@ -98,7 +103,9 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         live,
         running: None,
         waiting: None,
-        automatic: None,
+        automatic: Some(app.store.automatic(name).await?.is_none()),
+        frozen: frozen(app, name).await?,
+        requests: queue::rows(app, Some(name)).await?,
         messages: messages(app, name).await?,
         error: None,
     };
@@ -112,6 +119,13 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         }
     }
     Ok(status)
+}
+
+async fn frozen(app: &App, name: &ProjectName) -> Result<Option<Untrusted>, CliError> {
+    let freezes = Freezes::load(&*app.store).await.map_err(StepError::from)?;
+    let now = Timestamp::now();
+    let frozen = freezes.of(name).filter(|it| it.until.is_none_or(|until| until > now));
+    Ok(frozen.map(|it| it.reason.clone()))
 }
 
 async fn running(app: &App, deployment: &Deployment) -> Result<Running, CliError> {
@@ -155,6 +169,8 @@ impl Status {
                             running: None,
                             waiting: None,
                             automatic: None,
+                            frozen: None,
+                            requests: Vec::new(),
                             messages: Messages::default(),
                             error: Some(error.to_string()),
                         },
@@ -206,6 +222,22 @@ fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
         }
         (None, None, None) => Line::default().good("idle"),
     };
+    let waits = status.requests.iter().filter(|it| it.state == "waiting").count();
+    let aside = status.requests.iter().filter(|it| it.state == "set_aside").count();
+    let state = match waits {
+        0 => state,
+        _ => state.plain(format!("; {} in line", count(waits as u64, "request"))),
+    };
+    let state = match aside {
+        0 => state,
+        _ => state.bad(format!("; {} set aside", count(aside as u64, "request"))),
+    };
+    let state = match &status.frozen {
+        Some(reason) => state.warn(format!("; frozen: {}", reason.for_terminal())),
+        None => state,
+    };
+    let state =
+        if status.automatic == Some(false) { state.warn("; automatic deploys are off") } else { state };
     let state = match status.messages {
         Messages { dead: 0, waiting: 0 } => state,
         Messages { dead: 0, waiting } => {

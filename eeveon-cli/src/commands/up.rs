@@ -1,10 +1,14 @@
 //! `up`: from nothing to live in one line.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use eeveon_core::ProjectName;
 use eeveon_core::Trigger;
+use eeveon_daemon::control::Client;
 use eeveon_source::RepoUrl;
 
 use crate::{
@@ -12,7 +16,8 @@ use crate::{
     commands::init::{Access, NewProject, absolute_repo, taken},
     compose::Site,
     config,
-    deploying::{self, Ending, Wish},
+    deploying::{Ending, Wish},
+    following,
     lease::Wait,
     render::Line,
     reporting, view,
@@ -41,9 +46,15 @@ pub struct Up {
     path: Option<PathBuf>,
     #[command(flatten)]
     access: Access,
+    /// Deploy although windows are shut or somebody froze deployments
+    #[arg(long)]
+    outside_window: bool,
     /// Deploy and exit, rather than keep watching
     #[arg(long)]
     once: bool,
+    /// Where webhooks come in while it watches [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "once")]
+    listen: Option<SocketAddr>,
 }
 
 /// How long a running deployment may go on after a request to stop.
@@ -90,11 +101,12 @@ impl Up {
             allow_older: false,
             again: false,
             irreversible: false,
+            outside_window: self.outside_window,
             wait: Wait::DEFAULT,
             actor: app.actor(),
             trigger: Trigger::Manual,
         };
-        let ending = deploying::deploy(app, &site, &wish).await;
+        let ending = following::deploy(app, &site, &wish).await;
         // Nothing was deployed: the next try begins anew, perhaps with other arguments. A deployment
         // that is still open needs its project, to be finished or taken back.
         let is_open = !view::open_deployments(app, &name).await.is_ok_and(|open| open.is_empty());
@@ -113,7 +125,7 @@ impl Up {
         }
         match (self.once, exit) {
             // From now on what is pushed is deployed, until somebody stops it.
-            (false, Exit::Done) => super::serve::watch(app, Some(name), None, GRACE, None).await,
+            (false, Exit::Done) => watch(app, name, self.listen).await,
             _ => Ok(exit),
         }
     }
@@ -147,6 +159,18 @@ impl Up {
         }
         absolute_repo(&found.root.to_string_lossy())
     }
+}
+
+async fn watch(app: &App, name: ProjectName, listen: Option<SocketAddr>) -> Result<Exit, CliError> {
+    if Client::connect(app.home.root()).await.is_some() {
+        app.ui.note(Line::default().dim("  watch ").plain("the daemon of this home watches it from now on"));
+        return Ok(Exit::Done);
+    }
+    let listener = match listen {
+        Some(address) => Some(super::serve::listen(app, address).await?),
+        None => None,
+    };
+    super::serve::watch(app, Some(name), None, GRACE, listener).await
 }
 
 fn is_live(ending: &Ending) -> bool {

@@ -1,16 +1,25 @@
 //! `webhook`: what a forge is to be told, and what it told us.
 
 use clap::{Args, Subcommand};
+use eeveon_core::{SecretRef, Secrets as _, Trigger, Untrusted};
+use eeveon_daemon::{Ask, Want};
 use eeveon_source::{
     RepoUrl,
     forge::{self, Provider},
 };
+use eeveon_store::DELIVERIES_KEPT;
 use jiff::Timestamp;
 
 use crate::{
-    App, CliError, Exit, config,
+    App, CliError, Exit,
+    compose::Site,
+    config,
+    deploying::Wish,
+    following,
     hooks::{self, Shown},
+    lease::Wait,
     render::{Line, Table, age},
+    reporting,
 };
 
 /// Set up a forge's webhook, and see what it delivered.
@@ -27,6 +36,8 @@ enum What {
     Show(Show),
     /// List what came, and what became of it
     Deliveries(Deliveries),
+    /// Ask again for what a delivery asked for
+    Replay(Replay),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -44,6 +55,9 @@ struct Show {
     /// Make a new secret; the one before stays valid until the next time
     #[arg(long)]
     rotate: bool,
+    /// Take the secret that the forge made, from env:NAME or file:/PATH; the one before stays valid
+    #[arg(long, value_name = "REFERENCE", conflicts_with = "rotate")]
+    secret: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -56,12 +70,26 @@ struct Deliveries {
     number: u32,
 }
 
+#[derive(Clone, Debug, Args)]
+struct Replay {
+    /// The project
+    #[arg(value_name = "PROJECT")]
+    name: String,
+    /// The delivery's id, or its beginning
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Deploy although windows are shut or somebody froze deployments
+    #[arg(long)]
+    outside_window: bool,
+}
+
 impl Webhook {
     /// Runs the command.
     pub async fn run(self, app: &App) -> Result<Exit, CliError> {
         match self.what {
             What::Show(show) => show.run(app),
             What::Deliveries(deliveries) => deliveries.run(app).await,
+            What::Replay(replay) => replay.run(app).await,
         }
     }
 }
@@ -81,7 +109,17 @@ impl Show {
             None => guess(&config.source.repo),
         };
         let url = format!("{}/hooks/{name}/{provider}", self.url.trim_end_matches('/'));
-        let shown = hooks::secret(&app.home, &name, provider, self.rotate)?;
+        let given = match self.secret.as_deref().map(SecretRef::parse).transpose()? {
+            Some(Some(reference)) => Some(app.environment.reveal(&reference)?),
+            Some(None) => {
+                return Err(CliError::usage(
+                    "a secret is not written down here",
+                    "write env:NAME or file:/PATH",
+                ));
+            }
+            None => None,
+        };
+        let shown = hooks::secret(&app.home, &name, provider, self.rotate, given.as_ref())?;
         let secret = match &shown {
             Shown::New(secret) => Some(secret.expose()),
             Shown::Before => None,
@@ -96,6 +134,7 @@ impl Show {
         app.ui.out(Line::default().dim("url     ").plain(&url))?;
         match secret {
             Some(secret) => app.ui.out(Line::default().dim("secret  ").plain(secret))?,
+            None if given.is_some() => app.ui.note(Line::new("deliveries with the given secret are taken")),
             None => app.ui.note(Line::new("the secret was shown when it was made; --rotate makes a new one")),
         }
         for step in steps {
@@ -151,4 +190,55 @@ impl Deliveries {
         table.print(&app.ui)?;
         Ok(Exit::Done)
     }
+}
+
+impl Replay {
+    async fn run(&self, app: &App) -> Result<Exit, CliError> {
+        let name = app.project(&self.name)?;
+        let hint = format!("`ee-deploy webhook deliveries {name}` lists them");
+        let all = app.store.deliveries(&name, u32::try_from(DELIVERIES_KEPT).unwrap_or(u32::MAX)).await?;
+        let mut found = all.into_iter().filter(|it| !self.id.is_empty() && it.id.starts_with(&self.id));
+        let delivery = match (found.next(), found.next()) {
+            (Some(one), None) => one,
+            (Some(_), Some(_)) => {
+                return Err(CliError::usage(
+                    format!("several deliveries begin with `{}`", shown(&self.id)),
+                    hint,
+                ));
+            }
+            (None, _) => return Err(CliError::usage(format!("no delivery `{}`", shown(&self.id)), hint)),
+        };
+        let Some(ask) = &delivery.ask else {
+            let message =
+                format!("delivery {} asked for nothing: {}", shown(&delivery.id), shown(&delivery.why));
+            return Err(CliError::usage(message, hint));
+        };
+        let ask: Ask = serde_json::from_str(ask).map_err(|_| {
+            CliError::usage("another version of ee-deploy took this delivery", "push, or deploy by hand")
+        })?;
+        let site = Site::concerned(app, &name).await?;
+        let rev = match ask.want {
+            Want::Newest { branch, .. } => Some(branch).filter(|it| *it != site.config.source.branch),
+            Want::Commit { commit, .. } => Some(commit.to_string()),
+            Want::Rollback { .. } => None,
+        };
+        let wish = Wish {
+            rev,
+            reason: Some(format!("delivery {} again", delivery.id)),
+            allow_older: false,
+            again: false,
+            irreversible: false,
+            outside_window: self.outside_window,
+            wait: Wait::DEFAULT,
+            actor: app.actor(),
+            trigger: Trigger::Manual,
+        };
+        let ending = following::deploy(app, &site, &wish).await?;
+        reporting::report(app, &site, ending).await
+    }
+}
+
+/// Makes what came from outside harmless.
+fn shown(text: &str) -> String {
+    Untrusted::from(text).for_terminal()
 }

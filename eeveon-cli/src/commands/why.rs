@@ -80,10 +80,13 @@ fn show(app: &App, name: &ProjectName, states: &[eeveon_rollback::GateState]) ->
     for state in states {
         app.ui.out(gates::line(state))?;
     }
-    let shut = states.iter().filter(|state| !state.open).count();
-    let verdict = match shut {
-        0 => format!("{name} would deploy: `ee-deploy deploy {name}`"),
-        _ => format!("{name} would not deploy"),
+    let mut shut = states.iter().filter(|state| !state.open).peekable();
+    let verdict = if shut.peek().is_none() {
+        format!("{name} would deploy: `ee-deploy deploy {name}`")
+    } else if shut.all(gates::is_for_triggers) {
+        format!("{name} does not deploy by itself; `ee-deploy deploy {name}` would")
+    } else {
+        format!("{name} would not deploy")
     };
     app.ui.out(Line::default().strong(verdict))?;
     Ok(Exit::Done)

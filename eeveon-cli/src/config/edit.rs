@@ -185,14 +185,23 @@ pub(crate) fn set(
     Ok(text)
 }
 
-/// Returns `text` without the key `path`, so that its default is in force.
+/// Returns `text` without the key `path`, so that its default is in force, or without one of the
+/// sections that may be there several times, such as `health.2`.
 ///
 /// # Errors
 ///
 /// There is no such key, or the file would be invalid without it.
 pub(crate) fn unset(text: &str, file: &Path, name: &ProjectName, path: &str) -> Result<String, ConfigError> {
-    let address = Address::parse(path)?;
     let mut document = writable(text, file)?;
+    if let Some((section, nth)) = one_of_several(path) {
+        let tables = document.get_mut(section).and_then(Item::as_array_of_tables_mut);
+        let tables = tables.filter(|tables| nth < tables.len()).ok_or_else(|| unknown(path))?;
+        tables.remove(nth);
+        let text = document.to_string();
+        parse(&text, file, name)?;
+        return Ok(text);
+    }
+    let address = Address::parse(path)?;
     let section = address.section(&mut document, path)?;
     match address.variable {
         Some(variable) => {
@@ -206,6 +215,13 @@ pub(crate) fn unset(text: &str, file: &Path, name: &ProjectName, path: &str) -> 
     let text = document.to_string();
     parse(&text, file, name)?;
     Ok(text)
+}
+
+/// Reads the path of a whole section that may be there several times; counted from 0.
+fn one_of_several(path: &str) -> Option<(&str, usize)> {
+    let (section, n) = path.split_once('.')?;
+    let nth = n.parse::<usize>().ok()?.checked_sub(1)?;
+    SECTIONS.iter().any(|it| it.many && it.name == section).then_some((section, nth))
 }
 
 fn writable(text: &str, file: &Path) -> Result<DocumentMut, ConfigError> {
@@ -294,6 +310,20 @@ mod tests {
             assert!(get(&config, nowhere).is_err(), "{nowhere}");
         }
         assert!(set_in(&text, "health.3.url", "http://127.0.0.1/").is_err(), "there is no second");
+    }
+
+    #[test]
+    fn a_whole_section_can_be_removed() {
+        let name = ProjectName::new("a").unwrap();
+        let file_name = Path::new("a.toml");
+        let text = file() + "\n[[after]]\nproject = \"b\"\n\n# the second\n[[after]]\nproject = \"c\"\n";
+        let one = unset(&text, file_name, &name, "after.1").unwrap();
+        assert!(!one.contains("\"b\"") && one.contains("\"c\""), "{one}");
+        let none = unset(&one, file_name, &name, "after.1").unwrap();
+        assert!(!none.contains("[[after]]"), "{none}");
+        for wrong in ["after.1", "after.0", "after.x", "source.1", "after"] {
+            assert!(unset(&none, file_name, &name, wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

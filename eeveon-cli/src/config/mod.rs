@@ -2,6 +2,8 @@
 
 mod edit;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod health;
 mod keys;
 mod notify;

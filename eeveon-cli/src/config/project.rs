@@ -55,6 +55,8 @@ pub(crate) struct Source {
     pub dir: String,
     #[serde(default = "two_minutes")]
     pub interval: HumanDuration,
+    #[serde(default = "yes")]
+    pub poll: bool,
     #[serde(default = "one")]
     pub depth: u32,
     #[serde(default)]
@@ -195,6 +197,10 @@ const fn seven_days() -> HumanDuration {
 
 const fn one_gibibyte() -> Bytes {
     Bytes(1 << 30)
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn one() -> u32 {

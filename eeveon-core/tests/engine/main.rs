@@ -4,6 +4,7 @@
 mod crash;
 mod durability;
 mod fold;
+mod fuzz;
 mod golden;
 mod pages;
 mod retries;

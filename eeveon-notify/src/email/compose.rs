@@ -29,9 +29,7 @@ pub(super) fn letter(email: &Email, message: &Message) -> Result<Vec<u8>, Notify
         None => (text(&words), page(&words, &table(&words))),
     };
     let host = &email.server.helo;
-    // The time tells it from a message about a project of the same name that was removed, or that
-    // another home on this machine has.
-    let id = format!("{}.{}@{host}", message.key, message.event.at.as_millisecond());
+    let id = format!("{}@{host}", message.id());
     // No letter has this id. Mail programs gather those that refer to the same one, wherever a
     // thread begins: a channel need not be told of every event. RFC 5256, 3.
     let thread = format!("{}@{host}", message.thread());

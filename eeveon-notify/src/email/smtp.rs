@@ -31,6 +31,9 @@ use crate::{NotifyError, http::hide};
 /// How much of an answer is shown, in characters.
 const SHOWN_CHARS: usize = 300;
 
+/// How long a server may take to say good-bye.
+const GOOD_BYE: Duration = Duration::from_secs(2);
+
 /// A mail server and how to speak to it.
 pub(super) struct Server {
     pub(super) channel: String,
@@ -245,8 +248,9 @@ impl Server {
             None => client.noop().await.map(|()| Vec::new()).map_err(At::Greeting.trouble())?,
             Some(envelope) => hand_over(&mut client, envelope).await.map_err(At::Letter.trouble())?,
         };
-        // The letter is theirs already: how they take the good-bye changes nothing.
-        let _parted = client.quit().await;
+        // The letter is theirs already: how they take the good-bye changes nothing, and whoever waited
+        // for a slow one could take the letter for lost, and send it again.
+        let _parted = timeout(GOOD_BYE, client.quit()).await;
         Ok(refused)
     }
 

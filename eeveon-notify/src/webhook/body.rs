@@ -53,7 +53,7 @@ const LISTED: usize = 32;
 #[derive(Serialize)]
 struct Body<'a> {
     format: u32,
-    id: &'a str,
+    id: String,
     #[serde(rename = "type")]
     kind: String,
     level: Level,
@@ -107,7 +107,7 @@ pub(super) fn of(message: &Message, text: Option<String>) -> serde_json::Result<
     let event = &message.event;
     serde_json::to_vec(&Body {
         format: FORMAT,
-        id: &message.key,
+        id: message.id(),
         kind: format!("deployment.{}", event.kind),
         level: event.level(),
         timestamp: event.at,

@@ -9,12 +9,14 @@ use eeveon_notify::{
 };
 use eeveon_testkit::notify::{Reply, Service, event};
 
+use tokio::time::Instant;
+
 use crate::rig::{credential, setup};
 
 const SECRET: &str = "hush-hush-secret";
 
 /// Returns one notifier of each kind that talks to the service at `base`.
-fn all(base: &str) -> Vec<Arc<dyn Notifier>> {
+pub(crate) fn all(base: &str) -> Vec<Arc<dyn Notifier>> {
     let hook = format!("{base}/hook/{SECRET}");
     let make = |name: &str| setup(name, &[("HOOK", &hook), ("TOKEN", SECRET)], Templates::default());
     let (hook, token) = (credential("env:HOOK"), credential("env:TOKEN"));
@@ -47,6 +49,22 @@ async fn a_service_that_hangs_is_given_up_after_ten_seconds() {
         let error = error(&notifier).await;
         assert!(error.to_string().ends_with("no answer within 10000 ms"), "{error}");
         assert_eq!(error.retry(), Retry::Later);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_has_it_is_not_told_again_because_it_goes_on_talking() {
+    let service = Service::start(|_| Reply::Stall(200)).await;
+    for notifier in all(&service.url("")) {
+        let began = Instant::now();
+        let told = notifier.notify(&Message::of(event(EventKind::Failed))).await;
+        // Slack's API alone says yes or no in the body.
+        assert_eq!(told.is_ok(), notifier.name() != "slack-bot", "{}: {told:?}", notifier.name());
+        assert_eq!(began.elapsed().as_secs(), 2, "{}", notifier.name());
+    }
+    let service = Service::start(|_| Reply::Stall(500)).await;
+    for notifier in all(&service.url("")) {
+        assert_eq!(error(&notifier).await.retry(), Retry::Later);
     }
 }
 

@@ -8,6 +8,7 @@ mod failures;
 mod golden;
 mod logs;
 mod ntfy;
+mod parked;
 mod rig;
 mod schema;
 mod slack;

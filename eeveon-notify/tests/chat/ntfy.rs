@@ -83,7 +83,7 @@ async fn a_failure_is_urgent_and_can_be_sent_twice() {
     chat.notifier().notify(&message).await.unwrap();
     let received = chat.service.received();
     let (one, two) = (received[0].json(), received[1].json());
-    assert_eq!(one["sequence_id"], "shop-42-7-failed");
+    assert_eq!(one["sequence_id"], "shop-42-7-failed-1772600767000");
     assert_eq!(one, two);
     assert_eq!((&one["priority"], &one["tags"]), (&json!(5), &json!(["x"])));
     assert_eq!(one["click"], "https://deploy.example.org/shop/42?tab=log&x=%28a%29%5Fb");

@@ -59,7 +59,14 @@ fn the_facts_are_all_there_in_their_order() {
     parked.serving = Serving::Either { new: ReleaseNumber(12), old: Some(ReleaseNumber(11)) };
     let plain = Wording::of(&parked).plain();
     assert!(plain.contains("Now: release 12 or release 11 serves: the switch may or may not have happened"));
-    assert!(plain.ends_with("ee-deploy why 42\nee-deploy resume 42\nee-deploy cancel 42"), "{plain}");
+    assert!(
+        plain.ends_with(
+            "ee-deploy why 42\nee-deploy resume 42 (tries again)\n\
+             ee-deploy resume 42 --skip (goes on without this step)\n\
+             ee-deploy cancel 42 (goes back, where there is a way back)"
+        ),
+        "{plain}"
+    );
     assert!(plain.contains("Step: health/post"), "{plain}");
 }
 

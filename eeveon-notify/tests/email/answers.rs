@@ -7,6 +7,8 @@ use eeveon_notify::{
     Credential, Email, EmailConfig, EventKind, MailLogin, Message, Notifier, NotifyError, Tls,
 };
 
+use tokio::time::Instant;
+
 use crate::{
     scripted::Scripted,
     sending::{Known, event, setup},
@@ -192,6 +194,23 @@ async fn a_letter_is_delivered_even_if_the_good_bye_fails() {
     let server = Scripted::with(&[("QUIT", "500 what")]);
     send(config(&server, &["ops@example.org"])).await.unwrap();
     assert!(server.heard().contains(&".".to_owned()));
+}
+
+/// Who waited for the good-bye could take the letter for lost, and send it again.
+#[tokio::test]
+async fn a_good_bye_that_does_not_come_is_not_waited_for() {
+    let server = Scripted::with(&[("QUIT", "")]);
+    let mut config = config(&server, &["ops@example.org"]);
+    config.timeout = Duration::from_secs(3600);
+    let sending = tokio::spawn(send(config));
+    // On a busy machine it may be over before it is looked at.
+    while server.heard().last().is_none_or(|line| line != "QUIT") && !sending.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::pause();
+    let began = Instant::now();
+    sending.await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -48,8 +48,8 @@ async fn two_messages_of_one_deployment_are_one_thread() {
     assert_eq!(
         ids,
         BTreeSet::from([
-            "shop-7-0-started.1772368245500@here.example",
-            "shop-7-9-failed.1772368245500@here.example"
+            "shop-7-0-started-1772368245500@here.example",
+            "shop-7-9-failed-1772368245500@here.example"
         ])
     );
     for letter in &letters {

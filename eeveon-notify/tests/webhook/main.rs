@@ -102,7 +102,7 @@ async fn the_authors_own_library_accepts_the_signature() {
     let mut config = config(&hook);
     config.secrets = vec![Credential::parse(SECRET).unwrap(), Credential::parse(OLDER).unwrap()];
     let request = deliver(config, &hook, event(EventKind::Succeeded, 9)).await;
-    assert_eq!(request.header("webhook-id").unwrap(), "shop-7-9-succeeded");
+    assert_eq!(request.header("webhook-id").unwrap(), "shop-7-9-succeeded-1772368245500");
     assert_eq!(request.header("webhook-signature").unwrap().split(' ').count(), 2);
 
     let headers = request

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::{
     calls::{Call, Class},
-    oracle::{Expected, Found, Row, Violation, complaint, judge},
+    oracle::{Expected, Found, Row, Violation, complaint, judge, serves},
     scenario::{REMOVE, Scenario},
     told,
     tracer::{Blow, Trace, Watched},
@@ -55,13 +55,22 @@ impl Stage<'_> {
     /// It does not end as it should.
     pub(crate) fn rehearse(&self, counts: fn(Class) -> bool) -> Result<Vec<Call>> {
         self.world.restore(self.scenario.name)?;
-        let trace = self.watch(counts, None)?;
+        let trace = self.watch(counts, &|_, _| None)?;
         let as_expected = trace.end.code() == Some(self.scenario.exit);
         anyhow::ensure!(as_expected, "{} unharmed: {}", self.scenario.name, trace.end);
         Ok(trace.calls)
     }
 
-    fn watch(&self, counts: fn(Class) -> bool, strike: Option<(usize, Blow)>) -> Result<Trace> {
+    /// Runs the command under watch, in the world as it is.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run or watched.
+    pub(crate) fn watch(
+        &self,
+        counts: fn(Class) -> bool,
+        decide: &dyn Fn(usize, &Call) -> Option<Blow>,
+    ) -> Result<Trace> {
         let world = &self.world;
         Watched {
             program: &world.program,
@@ -71,7 +80,7 @@ impl Stage<'_> {
             stdout: world.beside("struck.out"),
             stderr: world.beside("struck.err"),
             counts,
-            strike,
+            decide,
         }
         .run()
     }
@@ -85,7 +94,7 @@ impl Stage<'_> {
         let world = &self.world;
         world.restore(self.scenario.name)?;
         world.neighbour.forget();
-        let trace = self.watch(strike.counts, Some((strike.at, strike.blow)))?;
+        let trace = self.watch(strike.counts, &|nth, _| (nth == strike.at).then_some(strike.blow))?;
         let exit = trace.end.code();
         let killed = strike.blow == Blow::Kill;
         let as_expected = exit == Some(self.scenario.exit);
@@ -106,27 +115,51 @@ impl Stage<'_> {
             may_wait: exit == Some(12),
             ..self.expected.clone()
         };
-        let state = self.settle(&expected, exit, &mut broken)?;
         // A message that is late by a fault was told of, and comes when its time has come.
         let may_be_late =
             !killed && ["a message to", "notifications could"].iter().any(|it| stderr.contains(it));
-        if let Err(error) = self.go_on(may_be_late, &mut broken) {
-            broken.push(Violation::new("goes on", format!("{error:#}")));
-        }
-        // Every path is below it: naming it makes lines long and says nothing.
-        let root = format!("{}/", world.root().display());
+        let state = self.aftermath(&expected, exit, may_be_late, &mut broken)?;
         let mut struck = trace.struck;
         if let Some(call) = &mut struck {
-            call.on = call.on.strip_prefix(&root).map(Path::to_owned).unwrap_or_else(|_| call.on.clone());
-        }
-        for violation in &mut broken {
-            violation.what = violation.what.replace(&root, "");
+            let on = call.on.strip_prefix(world.root()).map(Path::to_owned);
+            call.on = on.unwrap_or_else(|_| call.on.clone());
         }
         Ok(Verdict { struck, state, broken })
     }
 
-    /// Runs one more command and judges what is there then.
-    fn settle(
+    /// Judges what serves, has one more command set things right, judges what is found, and does what
+    /// a person would do next. `exit` is the exit code of the command, if there was one.
+    ///
+    /// # Errors
+    ///
+    /// The harness itself failed.
+    pub(crate) fn aftermath(
+        &self,
+        expected: &Expected,
+        exit: Option<i32>,
+        may_be_late: bool,
+        broken: &mut Vec<Violation>,
+    ) -> Result<&'static str> {
+        broken.extend(serves(expected, &self.world.live()?.1));
+        let state = self.settle(expected, exit, broken)?;
+        if let Err(error) = self.go_on(may_be_late, broken) {
+            broken.push(Violation::new("goes on", format!("{error:#}")));
+        }
+        // Every path is below it: naming it makes lines long and says nothing.
+        let root = format!("{}/", self.world.root().display());
+        for violation in broken {
+            violation.what = violation.what.replace(&root, "");
+        }
+        Ok(state)
+    }
+
+    /// Runs one more command and judges what is there then. Returns whether things are as before or as
+    /// wanted.
+    ///
+    /// # Errors
+    ///
+    /// The harness itself failed.
+    pub(crate) fn settle(
         &self,
         expected: &Expected,
         exit: Option<i32>,
@@ -173,7 +206,11 @@ impl Stage<'_> {
     }
 
     /// Does what a person would do next: repeats what was not done, and deploys the next commit.
-    fn go_on(&self, may_be_late: bool, broken: &mut Vec<Violation>) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// That does not work.
+    pub(crate) fn go_on(&self, may_be_late: bool, broken: &mut Vec<Violation>) -> Result<()> {
         let world = &self.world;
         if !self.scenario.stays {
             if world.has_project() {

@@ -21,7 +21,7 @@ struct Line<'a> {
     binary: &'a str,
     /// Of the binary, in hexadecimal.
     sha256: &'a str,
-    blow: &'static str,
+    blow: &'a str,
     scenario: &'static str,
     calls: usize,
     struck: usize,
@@ -29,30 +29,45 @@ struct Line<'a> {
     violations: usize,
 }
 
-/// Appends what came of a run. `built` says whether the program was built of this checkout.
+/// What was tested.
+pub(crate) struct Binary<'a> {
+    /// Where it is.
+    pub(crate) program: &'a Path,
+    /// The commit it was built from, as the one who gave it says; nothing when it was built of this
+    /// checkout now, or nobody knows.
+    pub(crate) commit: Option<&'a str>,
+    /// Whether it was built of this checkout now.
+    pub(crate) built: bool,
+}
+
+/// Appends what came of a run.
 ///
 /// # Errors
 ///
 /// The file cannot be written.
 pub(crate) fn append(
     workspace: &Workspace,
-    program: &Path,
-    built: bool,
-    blow: &'static str,
+    tested: &Binary<'_>,
+    blow: &str,
     tallies: &[Tally],
 ) -> Result<()> {
     let git = |words: &[&str]| run::output(workspace.command("git").args(words));
-    let changed = !git(&["status", "--porcelain"])?.is_empty();
-    let commit = format!("{}{}", git(&["rev-parse", "HEAD"])?.trim(), if changed { "+" } else { "" });
-    let binary = run::output(workspace.command(&program.to_string_lossy()).arg("--version"))?;
-    let sum = run::output(workspace.command("sha256sum").arg("--").arg(program))?;
+    let commit = match tested.built {
+        true => {
+            let changed = !git(&["status", "--porcelain"])?.is_empty();
+            Some(format!("{}{}", git(&["rev-parse", "HEAD"])?.trim(), if changed { "+" } else { "" }))
+        }
+        false => tested.commit.map(str::to_owned),
+    };
+    let binary = run::output(workspace.command(&tested.program.to_string_lossy()).arg("--version"))?;
+    let sum = run::output(workspace.command("sha256sum").arg("--").arg(tested.program))?;
     let date = jiff::Timestamp::now().strftime("%FT%TZ").to_string();
     let mut lines = String::new();
     for tally in tallies {
         let line = Line {
             format: 1,
             date: date.clone(),
-            commit: built.then_some(commit.as_str()),
+            commit: commit.as_deref(),
             binary: binary.trim(),
             sha256: sum.split_whitespace().next().unwrap_or_default(),
             blow,

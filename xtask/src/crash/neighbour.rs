@@ -71,7 +71,12 @@ impl Neighbour {
 
     /// Forgets what it was told.
     pub(crate) fn forget(&self) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.recall(Vec::new());
+    }
+
+    /// Has been told this and nothing else.
+    pub(crate) fn recall(&self, heard: Vec<Heard>) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = heard;
     }
 }
 

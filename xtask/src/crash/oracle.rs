@@ -205,6 +205,24 @@ fn live(expected: &Expected, found: &Found, broken: &mut Vec<Violation>) -> &'st
     "old"
 }
 
+/// Before any other command is run, too, what serves is whole: what served before, or what was asked
+/// for. Nobody may be there to run one.
+pub(crate) fn serves(expected: &Expected, live: &Option<Tree>) -> Option<Violation> {
+    let commits = [&expected.old, &expected.new, &expected.asked].into_iter().flatten();
+    let whole = match live {
+        Some(tree) => commits.into_iter().any(|commit| commit.tree == *tree),
+        None => expected.old.is_none() || !expected.stays,
+    };
+    // A purge takes the whole place away, in any order.
+    (!whole && expected.stays).then(|| {
+        let what = live.as_ref().map_or("nothing".to_owned(), |tree| {
+            let old = expected.old.as_ref().map(|it| &it.tree);
+            format!("something else: {}", tree.difference(old.unwrap_or(&Tree::default())))
+        });
+        Violation::new("serves", format!("right after it, what serves is {what}"))
+    })
+}
+
 /// Nothing is there but what belongs there: no temporary file, no lock, no half-made folder.
 fn leftovers(found: &Found, broken: &mut Vec<Violation>) {
     let mut told: Option<&String> = None;

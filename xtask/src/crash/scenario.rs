@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{
     oracle::Expected,
+    skew,
     world::{BAD, PROJECT, World},
 };
 
@@ -16,6 +17,8 @@ pub(crate) struct Scenario {
     deployed: Option<&'static [usize]>,
     /// How many releases the project keeps, if not as many as by default.
     keep: Option<&'static str>,
+    /// Whether the store is as the version before left it.
+    older: bool,
     /// Whether the project asks, after the switch, whether what is live is well.
     checked: bool,
     /// Whether the project tells somebody.
@@ -57,6 +60,7 @@ const INCREMENTAL: Scenario = Scenario {
     name: "incremental",
     deployed: Some(&[1]),
     keep: None,
+    older: false,
     checked: false,
     notified: false,
     newest: 2,
@@ -75,7 +79,7 @@ const OTHER: Scenario =
     Scenario { deployed: Some(&[1, 2]), asked: None, new: None, puts_aside: None, ..INCREMENTAL };
 
 /// All of them.
-pub(crate) static SCENARIOS: [Scenario; 11] = [
+pub(crate) static SCENARIOS: [Scenario; 12] = [
     Scenario { name: "init", deployed: None, newest: 1, command: None, ..OTHER },
     Scenario {
         name: "first",
@@ -137,6 +141,14 @@ pub(crate) static SCENARIOS: [Scenario; 11] = [
         question: Some((Question::Aside, "@2")),
         ..OTHER
     },
+    Scenario {
+        name: "migrated",
+        older: true,
+        command: Some(&["quarantine", PROJECT, "@2"]),
+        tells: Some("is put aside"),
+        question: Some((Question::Aside, "@2")),
+        ..OTHER
+    },
 ];
 
 impl Scenario {
@@ -160,10 +172,16 @@ impl Scenario {
             }
         }
         world.push(self.newest)?;
+        let history = world.history()?;
+        // Asked before: every question would bring the store up to date.
+        let answer = self.answer(world)?;
+        if self.older {
+            skew::make_older(&world.store())?;
+        }
         world.keep(self.name)?;
         let commit = |number: Option<usize>| number.map(|it| world.commit(it).cloned()).transpose();
         let id = |number: usize| Ok::<_, anyhow::Error>(world.commit(number)?.id.clone());
-        let answers = match (self.answer(world)?, self.question) {
+        let answers = match (answer, self.question) {
             (Some(before), Some((_, after))) => Some((before, spelled(after, world)?)),
             _ => None,
         };
@@ -177,7 +195,7 @@ impl Scenario {
                 .transpose()?,
             answers,
             stays: self.stays,
-            history: world.history()?,
+            history,
             settled: true,
             ..Expected::default()
         })

@@ -28,8 +28,8 @@ use nix::{
 
 use super::calls::{Call, Class};
 
-/// Longer than any command takes, also when it is watched.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Longer than any command takes, also when it is watched, and made to wait until its lease has ended.
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Starts the program given as arguments once somebody watches.
 const STARTER: &str = "kill -STOP $$; exec \"$0\" \"$@\"";
@@ -41,6 +41,8 @@ pub(crate) enum Blow {
     Kill,
     /// Let the call fail with this error, without being made.
     Fail(Errno),
+    /// Let the call succeed without being made. Only for calls that return 0.
+    Skip,
 }
 
 /// What to run and how to watch it.
@@ -59,15 +61,15 @@ pub(crate) struct Watched<'a> {
     pub(crate) stderr: PathBuf,
     /// Which calls count.
     pub(crate) counts: fn(Class) -> bool,
-    /// What to do at which call that counts, the first being 1.
-    pub(crate) strike: Option<(usize, Blow)>,
+    /// Says what to do at a call that counts, the first being 1. The thread waits meanwhile.
+    pub(crate) decide: &'a dyn Fn(usize, &Call) -> Option<Blow>,
 }
 
 /// What happened.
 pub(crate) struct Trace {
     /// Every call that counts, in order.
     pub(crate) calls: Vec<Call>,
-    /// The call that was struck.
+    /// The first call that was struck.
     pub(crate) struck: Option<Call>,
     /// How the program ended.
     pub(crate) end: ExitStatus,
@@ -117,8 +119,8 @@ impl Watched<'_> {
         kill(program, Signal::SIGCONT)?;
 
         let mut trace = Trace { calls: Vec::new(), struck: None, end: ExitStatus::from_raw(0) };
-        // The threads that are inside a call, and the error it is to fail with.
-        let mut inside: HashMap<Pid, Option<Errno>> = HashMap::new();
+        // The threads that are inside a call, and what it is to return if it is not made.
+        let mut inside: HashMap<Pid, Option<i64>> = HashMap::new();
         // Another worker watches its own program from another thread of this process.
         let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         loop {
@@ -131,9 +133,9 @@ impl Watched<'_> {
                                 kill(program, Signal::SIGKILL)?;
                                 continue;
                             }
-                            inside.insert(thread, blow.and_then(Blow::error));
+                            inside.insert(thread, blow.and_then(Blow::returns));
                         }
-                        Some(Some(error)) => fail(thread, error)?,
+                        Some(Some(value)) => come_back(thread, value)?,
                         Some(None) => {}
                     }
                     go_on(thread, None)?;
@@ -160,9 +162,9 @@ impl Watched<'_> {
         let call = Call::about_to(thread, &regs, self.root).filter(|call| (self.counts)(call.class));
         let Some(call) = call else { return Ok(None) };
         trace.calls.push(call.clone());
-        let Some((_, blow)) = self.strike.filter(|(at, _)| *at == trace.calls.len()) else { return Ok(None) };
-        trace.struck = Some(call);
-        if let Blow::Fail(_) = blow {
+        let Some(blow) = (self.decide)(trace.calls.len(), &call) else { return Ok(None) };
+        trace.struck.get_or_insert(call);
+        if blow.returns().is_some() {
             // No call has this number: the kernel does nothing.
             regs.orig_rax = u64::MAX;
             ptrace::setregs(thread, regs)?;
@@ -172,18 +174,20 @@ impl Watched<'_> {
 }
 
 impl Blow {
-    fn error(self) -> Option<Errno> {
+    /// Returns what a call returns that is not made.
+    fn returns(self) -> Option<i64> {
         match self {
             Self::Kill => None,
-            Self::Fail(error) => Some(error),
+            Self::Fail(error) => Some(i64::from(-(error as i32))),
+            Self::Skip => Some(0),
         }
     }
 }
 
-/// Lets the call that a thread comes back from return `error`.
-fn fail(thread: Pid, error: Errno) -> nix::Result<()> {
+/// Lets the call that a thread comes back from return `value`.
+fn come_back(thread: Pid, value: i64) -> nix::Result<()> {
     let mut regs = ptrace::getregs(thread)?;
-    regs.rax = i64::from(-(error as i32)).cast_unsigned();
+    regs.rax = value.cast_unsigned();
     ptrace::setregs(thread, regs)
 }
 
@@ -212,7 +216,7 @@ mod tests {
             stdout: folder.join("../out"),
             stderr: folder.join("../err"),
             counts: Class::changes_state,
-            strike,
+            decide: &|nth, _| strike.filter(|(at, _)| *at == nth).map(|(_, blow)| blow),
         }
         .run()
         .unwrap()
@@ -255,6 +259,16 @@ mod tests {
                 assert_eq!(names(folder), left);
             });
         }
+    }
+
+    #[test]
+    fn a_skipped_call_is_not_made_and_says_nothing() {
+        in_a_folder(|folder| {
+            let trace = watched(folder, Some((3, Blow::Skip)));
+            assert!(trace.end.success());
+            assert_eq!(trace.struck.unwrap().class, Class::Rename);
+            assert_eq!(names(folder), ["one", "two"]);
+        });
     }
 
     #[test]

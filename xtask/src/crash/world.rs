@@ -23,14 +23,17 @@ use super::{
 /// The project's name.
 pub(crate) const PROJECT: &str = "app";
 
-/// Longer than any command takes that is not stuck.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Longer than any command takes that is not stuck, also when it has to wait until a lease has ended.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// How many commits the repository has. The last one is for after the blow.
 pub(crate) const COMMITS: usize = 5;
 
 /// The one that is not well.
 pub(crate) const BAD: usize = 4;
+
+/// The variable that tells a program with seeds which of them to let grow.
+pub(crate) const SEED: &str = "EEVEON_SEED";
 
 /// The world.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct World {
     commits: Vec<Commit>,
     /// Who is asked whether all is well, and is told.
     pub(crate) neighbour: Neighbour,
+    /// How the program is broken on purpose, if it was built so that it can be.
+    pub(crate) seed: Option<&'static str>,
 }
 
 /// A commit put aside, as far as `quarantine --json` matters here.
@@ -83,6 +88,7 @@ impl World {
             folder: folder.to_owned(),
             commits: Vec::new(),
             neighbour: Neighbour::start(folder.join("world/site/current"))?,
+            seed: None,
         };
         let repo = world.repo();
         fs::create_dir_all(&repo).with_context(|| format!("cannot make {}", repo.display()))?;
@@ -111,6 +117,11 @@ impl World {
     /// Returns the folder the project is deployed to.
     pub(crate) fn site(&self) -> PathBuf {
         self.root().join("site")
+    }
+
+    /// Returns the store's file.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root().join("home/eeveon.db")
     }
 
     fn repo(&self) -> PathBuf {
@@ -146,11 +157,13 @@ impl World {
     /// Returns the environment the program is run in.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        vec![
+        let mut environment = vec![
             ("EEVEON_HOME".to_owned(), text(self.root().join("home"))),
             ("HOME".to_owned(), text(self.folder.clone())),
             ("PATH".to_owned(), std::env::var("PATH").unwrap_or_default()),
-        ]
+        ];
+        environment.extend(self.seed.map(|seed| (SEED.to_owned(), seed.to_owned())));
+        environment
     }
 
     /// Runs the program to its end.
@@ -159,10 +172,29 @@ impl World {
     ///
     /// It does not run, or does not end.
     pub(crate) fn run(&self, words: &[String]) -> Result<Ran> {
+        self.finish(&mut self.command(words), "program")
+    }
+
+    /// Runs the program to its end beside others, each of which has a name. `meanwhile` is called
+    /// with its process once it runs.
+    ///
+    /// # Errors
+    ///
+    /// It does not run, or does not end.
+    pub(crate) fn run_beside(
+        &self,
+        words: &[String],
+        name: &str,
+        meanwhile: impl FnOnce(u32),
+    ) -> Result<Ran> {
+        self.finish_with(&mut self.command(words), name, meanwhile)
+    }
+
+    fn command(&self, words: &[String]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(words).env_clear().envs(self.environment());
         command.current_dir(self.root()).stdin(Stdio::null());
-        self.finish(&mut command, "program")
+        command
     }
 
     /// Runs the program, which must succeed.
@@ -174,16 +206,22 @@ impl World {
         }
     }
 
-    fn query<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T> {
+    /// Asks the program something, which must answer in JSON.
+    pub(crate) fn query<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T> {
         let text = self.must(words)?;
         serde_json::from_str(&text).with_context(|| format!("cannot read what `{}` says", words.join(" ")))
     }
 
     fn finish(&self, command: &mut Command, name: &str) -> Result<Ran> {
+        self.finish_with(command, name, |_| {})
+    }
+
+    fn finish_with(&self, command: &mut Command, name: &str, meanwhile: impl FnOnce(u32)) -> Result<Ran> {
         let [stdout, stderr] = ["out", "err"].map(|end| self.beside(&format!("{name}.{end}")));
         command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
         let began = Instant::now();
         let mut child = command.spawn().context("cannot start a program")?;
+        meanwhile(child.id());
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
@@ -234,7 +272,6 @@ impl World {
 
     /// Looks at everything.
     pub(crate) fn look(&self) -> Result<Found> {
-        let current = self.site().join("current");
         let said = match self.has_project() {
             true => Some(Said {
                 status: self.query::<Status>(&["status", PROJECT, "--json"])?,
@@ -250,12 +287,19 @@ impl World {
             found.extend(path.exists().then(|| folder.to_owned()));
             found.extend(names(&path)?.into_iter().map(|name| format!("{folder}/{name}")));
         }
+        let (current, live) = self.live()?;
+        Ok(Found { current, live, said, answer: None, names: found })
+    }
+
+    /// Returns what `current` says, if it is there, and what is seen through it.
+    pub(crate) fn live(&self) -> Result<(Option<String>, Option<Tree>)> {
+        let current = self.site().join("current");
         let link = fs::read_link(&current).ok().map(|link| link.to_string_lossy().into_owned());
         let live = match current.exists() {
             true => Some(Tree::read(&current)?),
             false => None,
         };
-        Ok(Found { current: link, live, said, answer: None, names: found })
+        Ok((link, live))
     }
 
     /// Keeps the world as it is now under a name.

@@ -37,6 +37,7 @@ pub(crate) fn ask(name: &str, want: Want) -> Ask {
         actor: Actor::User(Untrusted::from("ada")),
         trigger: Trigger::Manual,
         reason: None,
+        outside_window: false,
     }
 }
 

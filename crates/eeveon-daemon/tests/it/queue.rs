@@ -125,7 +125,7 @@ fn who_did_not_look_gets_the_newest_at_the_start() {
 
 #[test]
 fn branches_and_exact_commits_stand_beside_each_other() {
-    let exact = |number| ask("a", Want::Commit { commit: commit(number), allow_older: false });
+    let exact = |number| ask("a", Want::commit_itself(commit(number)));
     let other = |seen| {
         ask("a", Want::Newest { branch: "next".to_owned(), commit: Some(commit(1)), seen: Seen(seen) })
     };
@@ -175,7 +175,7 @@ fn rollbacks_without_end_starve_nobody() {
 
 #[test]
 fn projects_take_turns() {
-    let exact = |name, number| ask(name, Want::Commit { commit: commit(number), allow_older: false });
+    let exact = |name, number| ask(name, Want::commit_itself(commit(number)));
     let mut queue = queue(1);
     (1..=4).for_each(|number| drop(request(&mut queue, exact("a", number))));
     assert_eq!(request(&mut queue, push("b", 1, 1)).0, queued(2));
@@ -187,7 +187,7 @@ fn projects_take_turns() {
 #[test]
 fn the_queue_is_bounded_and_keeps_room_for_rollbacks() {
     let limits = Limits { running: 1, waiting: 20, waiting_per_project: 5 };
-    let exact = |name: &str, number| ask(name, Want::Commit { commit: commit(number), allow_older: false });
+    let exact = |name: &str, number| ask(name, Want::commit_itself(commit(number)));
     let mut queue = Queue::new(limits);
     (0..6).for_each(|number| {
         assert_eq!(request(&mut queue, exact("a", number)).0, queued(number.max(1) as usize))
@@ -218,6 +218,69 @@ fn who_is_held_waits_and_the_others_do_not() {
     assert_eq!(request(&mut queue, rollback("a")).1, [3]);
     assert!(ended(&mut queue, 3).is_empty());
     assert_eq!(started(&queue.handle(Event::Release(project("a")))), [1]);
+}
+
+#[test]
+fn who_is_exempt_stays_so_whatever_takes_the_place() {
+    let urgent = |ask: Ask| Ask { outside_window: true, ..ask };
+    let newest = || ask("a", Want::Newest { branch: "main".to_owned(), commit: None, seen: Seen(9) });
+    // What waits for a window does nothing for one that does not.
+    let mut queue = queue(1);
+    queue.handle(Event::Hold(project("a")));
+    request(&mut queue, push("a", 1, 1));
+    let replaced = Answer::Replaced { earlier: RequestId(1), position: 1 };
+    assert_eq!(request(&mut queue, urgent(push("a", 1, 1))), (replaced, vec![2]));
+    // It covers the same for whoever can wait, and what it covers is begun again at once if it dies.
+    let covered = Answer::Coalesced { into: RequestId(2), commit: Some(commit(1)) };
+    assert_eq!(request(&mut queue, push("a", 1, 2)).0, covered);
+    assert_eq!(request(&mut queue, push("a", 2, 3)), (queued(1), vec![]));
+    let decisions = queue.handle(Event::Died(RequestId(2)));
+    assert_eq!(told(&decisions), [(2, Fate::Replaced { by: RequestId(4) })]);
+    assert_eq!(started(&decisions), [4], "the newer commit, as soon");
+    ended(&mut queue, 4);
+
+    // Who joins what was begun in time keeps it from being held after a death.
+    queue.handle(Event::Release(project("a")));
+    assert_eq!(request(&mut queue, push("a", 5, 5)).1, [5]);
+    queue.handle(Event::Hold(project("a")));
+    assert!(matches!(request(&mut queue, urgent(push("a", 5, 6))).0, Answer::Coalesced { .. }));
+    assert_eq!(started(&queue.handle(Event::Died(RequestId(5)))), [5]);
+
+    // A newer commit takes the place of an exempt request, and its right.
+    assert_eq!(request(&mut queue, urgent(push("a", 6, 7))).0, queued(1));
+    let replaced = Answer::Replaced { earlier: RequestId(7), position: 1 };
+    assert_eq!(request(&mut queue, push("a", 7, 8)).0, replaced);
+    assert_eq!(ended(&mut queue, 5), [8]);
+
+    // Of two that end up together the one that stays has the right of both.
+    ended(&mut queue, 8);
+    queue.handle(Event::Release(project("a")));
+    assert_eq!(request(&mut queue, newest()).1, [9]);
+    queue.handle(Event::Hold(project("a")));
+    request(&mut queue, urgent(push("a", 8, 10)));
+    let decisions = queue.handle(Event::Died(RequestId(9)));
+    assert_eq!(told(&decisions), [(10, Fate::Replaced { by: RequestId(9) })]);
+    assert_eq!(started(&decisions), [9]);
+}
+
+#[test]
+fn a_death_while_draining_does_not_count() {
+    let mut queue = queue(1);
+    request(&mut queue, push("a", 1, 1));
+    queue.handle(Event::Drain);
+    assert_eq!(queue.handle(Event::Died(RequestId(1))), [Decision::Drained]);
+    let (_, decisions) = restarted(&queue);
+    assert!(matches!(&decisions[..], [Decision::Start(start)] if start.deaths == 0), "{decisions:?}");
+}
+
+#[test]
+fn a_queue_that_was_drained_is_not_drained_again_before_it_is_restarted() {
+    let mut queue = queue(1);
+    queue.handle(Event::Drain);
+    let mut again = Queue::load(&queue.save().unwrap(), Limits::default()).unwrap();
+    assert_eq!(again.handle(Event::Hold(project("a"))), []);
+    assert_eq!(request(&mut again, push("b", 1, 1)), (queued(1), vec![]));
+    assert_eq!(started(&again.handle(Event::Restarted)), [1]);
 }
 
 #[test]
@@ -285,6 +348,18 @@ fn a_death_is_followed_by_another_attempt_and_the_third_is_the_last() {
     assert_eq!(queue.aside().count(), 1);
     queue.handle(Event::Lift(project("a")));
     assert!(matches!(request(&mut queue, push("a", 1, 10)).0, Answer::Replaced { .. }));
+}
+
+#[test]
+fn what_names_no_commit_may_be_newer_than_what_was_set_aside() {
+    let mut queue = queue(1);
+    let newest = |seen| Want::Newest { branch: "main".to_owned(), commit: None, seen: Seen(seen) };
+    request(&mut queue, ask("a", newest(1)));
+    for _ in 0..3 {
+        queue.handle(Event::Died(RequestId(1)));
+    }
+    assert_eq!(queue.aside().count(), 1);
+    assert_eq!(request(&mut queue, ask("a", newest(2))).0, queued(1));
 }
 
 #[test]
@@ -370,7 +445,7 @@ fn nothing_is_lost_over_a_restart() {
 
 #[test]
 fn what_was_written_before_is_read() {
-    let golden = include_str!("../golden/queue-1.json").trim_end();
+    let golden = include_str!("../golden/queue-2.json").trim_end();
     let mut queue = Queue::new(Limits { running: 2, ..Limits::default() });
     request(&mut queue, push("a", 1, 1));
     for _ in 0..3 {
@@ -378,22 +453,26 @@ fn what_was_written_before_is_read() {
     }
     request(&mut queue, push("a", 2, 2));
     request(&mut queue, push("a", 3, 3));
-    request(&mut queue, ask("a", Want::Commit { commit: commit(4), allow_older: true }));
+    let older = Want::Commit { commit: commit(4), allow_older: true, again: false, irreversible: false };
+    request(&mut queue, ask("a", older));
     let mut reasoned = rollback("b");
     reasoned.reason = Some(Untrusted::from("too slow"));
     request(&mut queue, reasoned);
     queue.handle(Event::Cancel(RequestId(2)));
     queue.handle(Event::Drain);
-    assert_eq!(FORMAT, 1);
+    assert_eq!(FORMAT, 2);
     assert_eq!(queue.save().unwrap(), golden);
-    assert_eq!(Queue::load(golden, Limits::default()).unwrap().save().unwrap(), golden);
+    let before = include_str!("../golden/queue-1.json").trim_end();
+    for text in [before, golden] {
+        assert_eq!(Queue::load(text, Limits::default()).unwrap().save().unwrap(), golden);
+    }
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let golden = include_str!("../golden/queue-1.json");
+    let golden = include_str!("../golden/queue-2.json");
     let load = |text: &str| Queue::load(text, Limits::default()).unwrap_err().code();
-    assert_eq!(load(&golden.replace("\"format\":1", "\"format\":2,\"more\":0")), "daemon/newer-format");
+    assert_eq!(load(&golden.replace("\"format\":2", "\"format\":3,\"more\":0")), "daemon/newer-format");
     for text in ["", "{}", "[]", "{\"format\":1}", &golden[..golden.len() / 2]] {
         assert_eq!(load(text), "daemon/damaged-state", "{text}");
     }

@@ -11,8 +11,8 @@ use crate::common::{ask, commit, project, push, rollback};
 /// What happens, with running deployments named by their place.
 #[derive(Clone, Debug)]
 enum Move {
-    Push { project: u8, commit: u8, seen: u8 },
-    Exact { project: u8, commit: u8 },
+    Push { project: u8, commit: u8, seen: u8, urgent: bool },
+    Exact { project: u8, commit: u8, urgent: bool },
     Rollback { project: u8 },
     End(u8),
     Die(u8),
@@ -20,12 +20,16 @@ enum Move {
     Restart,
     DrainAndRestart,
     Lift { project: u8 },
+    Hold { project: u8 },
+    Release { project: u8 },
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
-        6 => (0_u8..5, 0_u8..8, 0_u8..40).prop_map(|(project, commit, seen)| Move::Push { project, commit, seen }),
-        2 => (0_u8..5, 0_u8..4).prop_map(|(project, commit)| Move::Exact { project, commit }),
+        6 => (0_u8..5, 0_u8..8, 0_u8..40, prop::bool::weighted(0.2))
+            .prop_map(|(project, commit, seen, urgent)| Move::Push { project, commit, seen, urgent }),
+        2 => (0_u8..5, 0_u8..4, prop::bool::weighted(0.2))
+            .prop_map(|(project, commit, urgent)| Move::Exact { project, commit, urgent }),
         1 => (0_u8..5).prop_map(|project| Move::Rollback { project }),
         6 => any::<u8>().prop_map(Move::End),
         2 => any::<u8>().prop_map(Move::Die),
@@ -33,6 +37,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(Move::Restart),
         1 => Just(Move::DrainAndRestart),
         1 => (0_u8..5).prop_map(|project| Move::Lift { project }),
+        2 => (0_u8..5).prop_map(|project| Move::Hold { project }),
+        2 => (0_u8..5).prop_map(|project| Move::Release { project }),
     ];
     prop::collection::vec(one, 1..120)
 }
@@ -53,6 +59,9 @@ struct Model {
     waited: BTreeMap<ProjectName, usize>,
     starts: BTreeMap<RequestId, u8>,
     deaths: BTreeMap<RequestId, u8>,
+    held: BTreeSet<ProjectName>,
+    /// Requests that do not wait for windows, and those that do what such a one wanted.
+    urgent: BTreeSet<RequestId>,
 }
 
 impl Model {
@@ -61,6 +70,9 @@ impl Model {
             match decision {
                 Decision::Answer { request, answer } => {
                     let ask = ask.clone().expect("an answer without a question");
+                    if ask.is_exempt() {
+                        self.urgent.insert(*request);
+                    }
                     assert!(self.asks.insert(*request, ask).is_none(), "a number was used twice");
                     match answer {
                         Answer::Queued { position } => {
@@ -74,13 +86,15 @@ impl Model {
                         Answer::Coalesced { into, commit } => {
                             assert!(self.open.contains(into), "hangs on {into}, which was over");
                             self.covers(*into, *request, commit.as_ref());
-                            self.hangs_on.insert(*request, *into);
+                            self.hang(*request, *into);
                         }
                         Answer::Refused(_) => {}
                     }
                 }
                 Decision::Start(start) => {
                     assert!(self.open.contains(&start.request), "{} was over", start.request);
+                    let may_start = !self.held.contains(&start.ask.project);
+                    assert!(may_start || self.urgent.contains(&start.request), "{} is held", start.request);
                     let before = self.running.insert(start.ask.project.clone(), start.request);
                     assert_eq!(before, None, "two at once in {}", start.ask.project);
                     assert_eq!(self.asks[&start.request].want.commit(), start.ask.want.commit());
@@ -92,7 +106,7 @@ impl Model {
                     assert!(self.open.remove(request), "{request} was over already");
                     self.running.retain(|_, running| running != request);
                     if let Fate::Replaced { by } = fate {
-                        self.hangs_on.insert(*request, *by);
+                        self.hang(*request, *by);
                     }
                     if let Fate::SetAside { deaths } = fate {
                         assert_eq!(*deaths, MOST_DEATHS);
@@ -108,14 +122,31 @@ impl Model {
         let known: BTreeSet<_> =
             queue.waiting().map(|waiting| waiting.request).chain(running.into_values()).collect();
         assert_eq!(known, self.open, "a request was lost or came from nowhere");
-        assert!(queue.waiting().count() <= limits.waiting && self.running.len() <= limits.running);
+        assert!(self.running.len() <= limits.running);
+        // What died waits again, also where there is no room for anything new.
+        assert!(queue.waiting().count() + self.running.len() <= limits.waiting + limits.running);
         if !queue.is_draining() {
-            let idle = queue.waiting().any(|waiting| !self.running.contains_key(&waiting.ask.project));
+            let idle = queue.waiting().any(|waiting| {
+                let project = &waiting.ask.project;
+                let may_start = !self.held.contains(project) || self.urgent.contains(&waiting.request);
+                may_start && !self.running.contains_key(project)
+            });
             assert!(!idle || self.running.len() == limits.running, "a place is free and somebody waits");
         }
-        self.waited.retain(|project, _| queue.waiting().any(|waiting| waiting.ask.project == *project));
-        for waiting in queue.waiting().filter(|waiting| !self.running.contains_key(&waiting.ask.project)) {
+        self.waited.retain(|project, _| {
+            !self.held.contains(project) && queue.waiting().any(|waiting| waiting.ask.project == *project)
+        });
+        let may_start = |project| !self.running.contains_key(project) && !self.held.contains(project);
+        for waiting in queue.waiting().filter(|waiting| may_start(&waiting.ask.project)) {
             self.waited.entry(waiting.ask.project.clone()).or_default();
+        }
+    }
+
+    /// One request is done by another from now on.
+    fn hang(&mut self, request: RequestId, on: RequestId) {
+        self.hangs_on.insert(request, on);
+        if self.urgent.contains(&request) {
+            self.urgent.insert(on);
         }
     }
 
@@ -178,13 +209,15 @@ proptest! {
         };
         for next in moves {
             match next {
-                Move::Push { project, commit, seen } => {
-                    let ask = push(&name(project), commit.into(), seen.into());
+                Move::Push { project, commit, seen, urgent } => {
+                    let mut ask = push(&name(project), commit.into(), seen.into());
+                    ask.outside_window = urgent;
                     step(&mut queue, &mut model, Event::Asked(ask));
                 }
-                Move::Exact { project, commit: number } => {
-                    let want = Want::Commit { commit: commit(number.into()), allow_older: false };
-                    step(&mut queue, &mut model, Event::Asked(ask(&name(project), want)));
+                Move::Exact { project, commit: number, urgent } => {
+                    let want = Want::commit_itself(commit(number.into()));
+                    let ask = Ask { outside_window: urgent, ..ask(&name(project), want) };
+                    step(&mut queue, &mut model, Event::Asked(ask));
                 }
                 Move::Rollback { project } => {
                     step(&mut queue, &mut model, Event::Asked(rollback(&name(project))));
@@ -201,6 +234,14 @@ proptest! {
                 Move::Lift { project: number } => {
                     step(&mut queue, &mut model, Event::Lift(project(&name(number))));
                 }
+                Move::Hold { project: number } => {
+                    model.held.insert(project(&name(number)));
+                    step(&mut queue, &mut model, Event::Hold(project(&name(number))));
+                }
+                Move::Release { project: number } => {
+                    model.held.remove(&project(&name(number)));
+                    step(&mut queue, &mut model, Event::Release(project(&name(number))));
+                }
                 Move::Restart | Move::DrainAndRestart => {
                     if matches!(next, Move::DrainAndRestart) {
                         step(&mut queue, &mut model, Event::Drain);
@@ -211,11 +252,17 @@ proptest! {
                         }
                     }
                     queue = Queue::load(&queue.save().unwrap(), limits).unwrap();
+                    for held in &model.held {
+                        assert_eq!(queue.handle(Event::Hold(held.clone())), []);
+                    }
                     step(&mut queue, &mut model, Event::Restarted);
                 }
             }
         }
         // Left alone, everything comes to an end.
+        while let Some(held) = model.held.pop_first() {
+            step(&mut queue, &mut model, Event::Release(held));
+        }
         for _ in 0..200 {
             let Some(request) = pick(&model, 0) else { break };
             step(&mut queue, &mut model, Event::Ended(request));

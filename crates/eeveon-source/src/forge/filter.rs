@@ -129,6 +129,11 @@ fn push(branch: &str, paths: Option<&[Untrusted]>, filter: &Filter) -> Decision 
     }
 }
 
+/// Tells whether a change of the file at `path` is one that deploys, after [`Filter::paths`].
+pub fn selects(paths: &[String], path: &str) -> bool {
+    paths.is_empty() || Selection::new(paths).has(path)
+}
+
 /// What a list of patterns selects.
 struct Selection {
     /// Each alone, and whether it takes away.

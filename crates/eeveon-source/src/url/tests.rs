@@ -98,6 +98,11 @@ fn cred_host_control_bytes_are_refused() {
         "git://localhost/a%0ahost=x",
         "https://h/\u{9b}x",
         "git@h:\u{85}",
+        // Found by fuzzing: git passes the empty user on, and takes the last two for a scheme.
+        "@host:x",
+        "https://@host/x",
+        ".@https://host/x",
+        "/a://b",
     ] {
         assert!(RepoUrl::parse(bad).is_err(), "{bad:?}");
     }

@@ -10,7 +10,9 @@
 mod common;
 mod contents;
 mod discover;
+mod endless;
 mod forge;
+mod fuzz;
 mod http;
 mod ignore;
 mod local;

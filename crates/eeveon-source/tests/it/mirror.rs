@@ -66,6 +66,24 @@ async fn a_half_made_mirror_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_mirror_that_lost_where_its_history_ends_in_a_power_cut_is_made_anew() {
+    let repo = Repo::new();
+    let head = id(repo.grow(3).last().unwrap());
+    mirror(&repo, |_| {}).fetch(&head, None, &permit()).await.unwrap();
+    let shallow = mirror_path(&repo).join("shallow");
+    let sound = fs::read(&shallow).unwrap();
+    assert_eq!(mirror(&repo, |_| {}).fetch(&head, None, &permit()).await.unwrap().bytes, 0);
+    for left in
+        [Vec::new(), vec![0; sound.len()], sound[..sound.len() - 1].to_vec(), [&sound[..], &[0]].concat()]
+    {
+        fs::write(&shallow, &left).unwrap();
+        let again = mirror(&repo, |_| {});
+        assert!(again.fetch(&head, None, &permit()).await.unwrap().bytes > 0, "{left:?}");
+        assert_eq!(fs::read(&shallow).unwrap(), sound);
+    }
+}
+
+#[tokio::test]
 async fn sweep_removes_what_a_killed_fetch_left() {
     let repo = Repo::with(&[&[("a", "1")]]);
     let head = id(&repo.head());

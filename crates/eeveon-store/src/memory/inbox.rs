@@ -39,11 +39,13 @@ impl Inbox {
     ) -> Result<bool, StoreError> {
         check_delivery(delivery)?;
         check_states(states)?;
-        if self.delivery(&delivery.project, &delivery.provider, &delivery.id).is_some() {
+        let before = self.delivery(&delivery.project, &delivery.provider, &delivery.id);
+        if before.is_some_and(|before| !delivery.replaces(&before)) {
             return Ok(false);
         }
         self.save(states)?;
         let of_project = self.deliveries.entry(delivery.project.clone()).or_default();
+        of_project.retain(|it| it.provider != delivery.provider || it.id != delivery.id);
         of_project.push_front(delivery.clone());
         of_project.truncate(DELIVERIES_KEPT);
         Ok(true)

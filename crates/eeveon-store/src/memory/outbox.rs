@@ -32,12 +32,33 @@ impl Outbox {
         if cursor.is_some_and(|cursor| upto <= cursor) {
             return Ok(false);
         }
+        self.add(
+            follower,
+            letters.iter().filter(|letter| cursor.is_none_or(|cursor| letter.position > cursor)),
+        )?;
+        self.cursors.insert(follower.to_owned(), upto);
+        Ok(true)
+    }
+
+    pub(super) fn replace(&mut self, id: u64, by: &[NewLetter]) -> Result<bool, StoreError> {
+        let waiting = |letter: &&Letter| letter.state == LetterState::Waiting;
+        let Some(old) = self.letters.get(&id).filter(waiting).cloned() else { return Ok(false) };
+        self.letters.remove(&id);
+        self.add(&old.follower, by.iter())?;
+        Ok(true)
+    }
+
+    /// Takes in the letters that are not there already.
+    fn add<'a>(
+        &mut self,
+        follower: &str,
+        letters: impl Iterator<Item = &'a NewLetter>,
+    ) -> Result<(), StoreError> {
         let own = self.letters.values().filter(|letter| letter.follower == follower);
         let mut there: BTreeSet<_> =
             own.map(|it| (it.project.clone(), it.channel.clone(), it.key.clone())).collect();
-        let new = letters.iter().filter(|letter| cursor.is_none_or(|cursor| letter.position > cursor));
         let mut projects = BTreeSet::new();
-        for new in new {
+        for new in letters {
             if there.insert((new.project.clone(), new.channel.clone(), new.key.clone())) {
                 self.last = after(self.last)?;
                 self.letters.insert(self.last, Letter::new(self.last, follower, new));
@@ -45,8 +66,7 @@ impl Outbox {
             }
         }
         projects.into_iter().for_each(|project| self.crowd_out(project));
-        self.cursors.insert(follower.to_owned(), upto);
-        Ok(true)
+        Ok(())
     }
 
     /// Turns the oldest waiting letters of a project into dead ones, if there are too many.

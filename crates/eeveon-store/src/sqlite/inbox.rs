@@ -36,8 +36,12 @@ pub(super) fn take(
     check_delivery(delivery)?;
     check_states(states)?;
     let Delivery { project, provider, id, .. } = delivery;
-    if self::delivery(db, project, provider, id)?.is_some() {
-        return Ok(false);
+    if let Some(before) = self::delivery(db, project, provider, id)? {
+        if !delivery.replaces(&before) {
+            return Ok(false);
+        }
+        let before = "DELETE FROM deliveries WHERE project = ? AND provider = ? AND id = ?";
+        db.prepare_cached(before)?.execute([project.as_str(), provider, id])?;
     }
     let newest = "SELECT coalesce(max(number), 0) FROM deliveries WHERE project = ?";
     let newest: i64 = db.prepare_cached(newest)?.query_row([project.as_str()], |row| row.get(0))?;

@@ -212,6 +212,11 @@ impl Store for SqliteStore {
         self.query(move |db| outbox::letters(db, &filter)).await
     }
 
+    async fn replace(&self, letter: u64, by: &[NewLetter]) -> Result<bool, StoreError> {
+        let by = by.to_vec();
+        self.change(Durability::Power, move |db| outbox::replace(db, letter, &by)).await
+    }
+
     async fn next_due(&self, follower: &str) -> Result<Option<Timestamp>, StoreError> {
         let follower = follower.to_owned();
         self.query(move |db| outbox::next_due(db, &follower)).await

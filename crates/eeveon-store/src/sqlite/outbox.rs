@@ -33,10 +33,29 @@ pub(super) fn post(
         return Ok(false);
     }
     CURSORS.put(db, &[Key::Text(follower)], &upto)?;
+    let new = letters.iter().filter(|letter| cursor.is_none_or(|cursor| letter.position > cursor));
+    add(db, follower, new)?;
+    Ok(true)
+}
+
+pub(super) fn replace(db: &Connection, id: u64, by: &[NewLetter]) -> Result<bool, Trouble> {
+    let key = [Key::Number(id)];
+    let old = LETTERS.get::<Letter>(db, &key)?.filter(|letter| letter.state == LetterState::Waiting);
+    let Some(old) = old else { return Ok(false) };
+    LETTERS.remove(db, &key)?;
+    add(db, &old.follower, by.iter())?;
+    Ok(true)
+}
+
+/// Takes in the letters that are not there already.
+fn add<'a>(
+    db: &Connection,
+    follower: &str,
+    letters: impl Iterator<Item = &'a NewLetter>,
+) -> Result<(), Trouble> {
     let mut last: u64 = COUNTERS.get(db, &LETTER)?.unwrap_or(0);
     let mut projects = BTreeSet::new();
-    let new = letters.iter().filter(|letter| cursor.is_none_or(|cursor| letter.position > cursor));
-    for new in new {
+    for new in letters {
         let same = params![follower, new.project.as_str(), new.channel, new.key];
         let once = "WHERE follower = ? AND project = ? AND channel = ? AND key = ?";
         if !LETTERS.select(db, once, same)?.is_empty() {
@@ -54,7 +73,7 @@ pub(super) fn post(
     for project in projects {
         crowd_out(db, project)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Turns the oldest waiting letters of a project into dead ones, if there are too many.

@@ -43,9 +43,14 @@ impl Trouble {
         if is_unsound(&error) {
             return StoreError::Corrupt { path, defect: error.to_string() };
         }
+        if is_out_of_room(&error) {
+            return StoreError::Full { path };
+        }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { path },
-            Some(ErrorCode::DiskFull) => StoreError::Full { path },
+            // The last one when another process stands still in the middle of taking or giving back a lock.
+            Some(
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed,
+            ) => StoreError::Busy { path },
             Some(
                 ErrorCode::SystemIoFailure
                 | ErrorCode::CannotOpen
@@ -66,6 +71,13 @@ impl Trouble {
     }
 }
 
+/// Tells whether the disk is full. Where only the index of the log does not fit, SQLite does not call it
+/// so: see <https://sqlite.org/rescode.html#ioerr_shmsize>.
+fn is_out_of_room(error: &rusqlite::Error) -> bool {
+    let index = error.sqlite_error().map(|it| it.extended_code) == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
+    index || error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
 /// Tells whether the database holds something that was never written to it. A statement that SQLite
 /// cannot compile or carry out is a sign of it too: all of them fit the schema.
 fn is_unsound(error: &rusqlite::Error) -> bool {
@@ -79,4 +91,23 @@ fn is_unsound(error: &rusqlite::Error) -> bool {
                 | rusqlite::Error::IntegralValueOutOfRange(..)
                 | rusqlite::Error::Utf8Error(..)
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_can_mend_is_told_as_such() {
+        for code in [rusqlite::ffi::SQLITE_FULL, rusqlite::ffi::SQLITE_IOERR_SHMSIZE] {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            assert!(matches!(Trouble::Sql(error).at(Path::new("db")), StoreError::Full { .. }), "{code}");
+        }
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_PROTOCOL);
+        let error = Trouble::Sql(rusqlite::Error::SqliteFailure(error, None)).at(Path::new("db"));
+        assert!(matches!(error, StoreError::Busy { .. }));
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_READ);
+        let error = Trouble::Sql(rusqlite::Error::SqliteFailure(error, None)).at(Path::new("db"));
+        assert!(matches!(error, StoreError::Io { .. }));
+    }
 }

@@ -51,6 +51,8 @@ pub enum Reply {
     },
     /// It never answers.
     Hang,
+    /// It answers with this status and a body that never ends.
+    Stall(u16),
     /// It ends the connection.
     Cut,
 }
@@ -129,6 +131,12 @@ async fn serve(mut stream: TcpStream, judge: Arc<Judge>, log: Arc<Mutex<Vec<Rece
     match reply {
         Reply::Cut => {}
         Reply::Hang => std::future::pending().await,
+        Reply::Stall(status) => {
+            let _ = stream
+                .write_all(format!("HTTP/1.1 {status} x\r\ncontent-length: 9\r\n\r\n{{").as_bytes())
+                .await;
+            std::future::pending().await
+        }
         Reply::Answer { status, headers, body } => {
             let mut head =
                 format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());

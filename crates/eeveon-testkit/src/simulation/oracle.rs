@@ -15,6 +15,8 @@ pub(super) struct Oracle {
     /// The commit each request was carried out with, as far as it came.
     carried: BTreeMap<RequestId, u64>,
     pivots: BTreeSet<RequestId>,
+    /// Requests that are not to wait for windows.
+    urgent: BTreeSet<RequestId>,
     /// Webhooks that were accepted: project, commit and the request they became.
     accepted: Vec<(usize, u64, Option<RequestId>)>,
     /// The last time each project's schedule ran for.
@@ -29,6 +31,11 @@ impl Oracle {
     }
 
     pub(super) fn answered(&mut self, request: RequestId, answer: Answer) {
+        if let Answer::Coalesced { into, .. } = &answer
+            && self.urgent.contains(&request)
+        {
+            self.urgent.insert(*into);
+        }
         if self.answers.insert(request, answer).is_some() {
             self.broke(|| format!("the number {request} was given out twice"));
         }
@@ -36,6 +43,24 @@ impl Oracle {
 
     pub(super) fn told(&mut self, request: RequestId, fate: Fate) {
         self.fates.insert(request, fate);
+        if self.urgent.remove(&request)
+            && let Fate::Replaced { by } = fate
+        {
+            self.urgent.insert(by);
+        }
+    }
+
+    pub(super) fn asked_urgently(&mut self, request: RequestId) {
+        self.urgent.insert(request);
+    }
+
+    pub(super) fn is_anything_urgent(&self) -> bool {
+        !self.urgent.is_empty()
+    }
+
+    /// Says whether windows do not count for a request, or for one it does, too.
+    pub(super) fn is_urgent(&self, request: RequestId) -> bool {
+        self.urgent.contains(&request)
     }
 
     pub(super) fn carried_out(&mut self, request: RequestId, commit: u64) {

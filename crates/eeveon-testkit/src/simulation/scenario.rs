@@ -29,6 +29,8 @@ pub enum What {
     },
     /// Somebody asks for the newest commit.
     Deploy(usize),
+    /// Somebody asks for the newest commit, whatever the windows say.
+    Urgent(usize),
     /// Somebody asks to go back.
     Rollback(usize),
     /// Somebody cancels a request, named by its number modulo those there are.
@@ -125,7 +127,8 @@ impl Scenario {
                 };
                 What::Push { project, hooks }
             }
-            50..58 => What::Deploy(project),
+            50..55 => What::Deploy(project),
+            55..58 => What::Urgent(project),
             58..63 => What::Rollback(project),
             63..68 => What::Cancel(random.next_u64()),
             68..84 => What::Kill(match random.below(3) {

@@ -97,6 +97,8 @@ pub(super) struct World<'a> {
     disk: Option<Disk>,
     life: u32,
     armed: Option<Kill>,
+    /// What is being asked for is not to wait for windows.
+    is_urgent: bool,
     oracle: Oracle,
     trace: Option<Vec<String>>,
 }
@@ -126,6 +128,7 @@ impl<'a> World<'a> {
             disk: None,
             life: 0,
             armed: None,
+            is_urgent: false,
             oracle: Oracle::default(),
             trace: tell.then(Vec::new),
         };
@@ -224,6 +227,11 @@ impl<'a> World<'a> {
                 }
             }
             What::Deploy(project) => self.newest(project, Trigger::Manual),
+            What::Urgent(project) => {
+                self.is_urgent = true;
+                self.newest(project, Trigger::Manual);
+                self.is_urgent = false;
+            }
             What::Rollback(project) => self.ask(project, Want::Rollback { to: None }, Trigger::Manual),
             What::Cancel(number) => {
                 let there = self.daemon.iter().flat_map(|daemon| daemon.queue.running());
@@ -357,8 +365,9 @@ impl<'a> World<'a> {
     fn put(&mut self, project: usize, want: Want, trigger: Trigger) -> Option<RequestId> {
         let name = self.settings.names[project].clone();
         let actor = Actor::User(Untrusted::from("ada"));
-        let decisions =
-            self.decide(Event::Asked(Ask { project: name, want, actor, trigger, reason: None }))?;
+        let outside_window = self.is_urgent && self.flaw != Some(Flaw::UrgentWaits);
+        let ask = Ask { project: name, want, actor, trigger, reason: None, outside_window };
+        let decisions = self.decide(Event::Asked(ask))?;
         let request = decisions.iter().find_map(|decision| match decision {
             Decision::Answer { request, .. } => Some(*request),
             _ => None,
@@ -435,7 +444,12 @@ impl<'a> World<'a> {
     fn tell(&mut self, decisions: &[Decision]) {
         for decision in decisions {
             match decision {
-                Decision::Answer { request, answer } => self.oracle.answered(*request, answer.clone()),
+                Decision::Answer { request, answer } => {
+                    if self.is_urgent {
+                        self.oracle.asked_urgently(*request);
+                    }
+                    self.oracle.answered(*request, answer.clone());
+                }
                 Decision::Told { request, fate } => {
                     self.oracle.told(*request, *fate);
                     if let (Fate::SetAside { .. }, Some(attempt)) =
@@ -468,6 +482,23 @@ impl<'a> World<'a> {
                 _ => {}
             }
         }
+        self.check_urgent();
+    }
+
+    /// Windows keep nothing waiting that is asked for whatever they say.
+    fn check_urgent(&mut self) {
+        let Some(Daemon { queue, draining: false, .. }) = &self.daemon else { return };
+        if !self.oracle.is_anything_urgent() {
+            return;
+        }
+        let is_idle = |name: &ProjectName| queue.running().all(|running| running.ask.project != *name);
+        if queue.running().count() < self.scenario.running
+            && let Some(waiting) =
+                queue.waiting().find(|it| self.oracle.is_urgent(it.request) && is_idle(&it.ask.project))
+        {
+            let request = waiting.request;
+            self.oracle.broke(|| format!("request {request} is urgent and waits"));
+        }
     }
 
     /// Reads the journal on, and asks for the projects whose turn it is.
@@ -488,7 +519,7 @@ impl<'a> World<'a> {
             }
             let seen = daemon.queue.seen_now();
             let want = match ready.commit {
-                Some(commit) => Want::Commit { commit, allow_older: false },
+                Some(commit) => Want::commit_itself(commit),
                 None => Want::Newest { branch: "main".to_owned(), commit: None, seen },
             };
             let upstream = self.scenario.projects[project].after.map_or(0, |(after, _)| after);

@@ -1,7 +1,8 @@
 //! A store that fails once, at a chosen call: what a full disk or a lost connection does to whoever
-//! uses it.
+//! uses it. Or one whose caller dies there.
 
 use std::{
+    future::pending,
     io,
     path::PathBuf,
     sync::{
@@ -19,6 +20,7 @@ use eeveon_store::{
     StoreError,
 };
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 /// What is lost when a call fails.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,12 +39,29 @@ pub struct FailingStore {
     loses: Loses,
     calls: AtomicU64,
     struck: Mutex<Option<&'static str>>,
+    /// For a caller that dies: fires when it does.
+    deadly: Option<CancellationToken>,
 }
 
 impl FailingStore {
     /// Makes a store in front of `inner` whose call number `at` fails, the first one being 1.
     pub fn new(inner: Arc<dyn Store>, at: u64, loses: Loses) -> Self {
-        Self { inner, at, loses, calls: AtomicU64::new(0), struck: Mutex::default() }
+        Self { inner, at, loses, calls: AtomicU64::new(0), struck: Mutex::default(), deadly: None }
+    }
+
+    /// Makes a store in front of `inner` whose caller dies at call number `at`: neither that call nor
+    /// a later one ever returns. Whoever plays the caller waits for [`Self::died`] beside it, and drops
+    /// it then.
+    pub fn deadly(inner: Arc<dyn Store>, at: u64, loses: Loses) -> Self {
+        Self { deadly: Some(CancellationToken::new()), ..Self::new(inner, at, loses) }
+    }
+
+    /// Waits until the caller of a [`Self::deadly`] store has died.
+    pub async fn died(&self) {
+        match &self.deadly {
+            Some(deadly) => deadly.cancelled().await,
+            None => pending().await,
+        }
     }
 
     /// Returns the name of the method whose call failed, once it has.
@@ -53,16 +72,22 @@ impl FailingStore {
     /// Counts a call. Returns what it loses, if it is the one that fails.
     fn count(&self, method: &'static str) -> Option<Loses> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst).saturating_add(1);
-        (call == self.at).then(|| {
+        if call == self.at {
             *self.struck.lock().unwrap_or_else(PoisonError::into_inner) = Some(method);
-            self.loses
-        })
+            return Some(self.loses);
+        }
+        // The dead ask for nothing more.
+        (self.deadly.is_some() && call > self.at).then_some(Loses::Call)
     }
-}
 
-fn failure(method: &str) -> StoreError {
-    let source = io::Error::other(format!("`{method}` was told to fail"));
-    StoreError::Io { path: PathBuf::from("/store"), source: Box::new(source) }
+    async fn fail<T>(&self, method: &str) -> Result<T, StoreError> {
+        if let Some(deadly) = &self.deadly {
+            deadly.cancel();
+            pending::<()>().await;
+        }
+        let source = io::Error::other(format!("`{method}` was told to fail"));
+        Err(StoreError::Io { path: PathBuf::from("/store"), source: Box::new(source) })
+    }
 }
 
 macro_rules! every_call_counts {
@@ -75,11 +100,11 @@ macro_rules! every_call_counts {
             $(async fn $method(&$self $(, $name: $type)*) -> Result<$answer, StoreError> {
                 let lost = $self.count(stringify!($method));
                 if lost == Some(Loses::Call) {
-                    return Err(failure(stringify!($method)));
+                    return $self.fail(stringify!($method)).await;
                 }
                 let answer = $self.inner.$method($($name),*).await?;
                 match lost {
-                    Some(_) => Err(failure(stringify!($method))),
+                    Some(_) => $self.fail(stringify!($method)).await,
                     None => Ok(answer),
                 }
             })*
@@ -106,6 +131,7 @@ every_call_counts! {
     async fn cursor(&self, follower: &str) -> Result<Option<Position>, StoreError>;
     async fn post(&self, follower: &str, upto: Position, letters: &[NewLetter]) -> Result<bool, StoreError>;
     async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError>;
+    async fn replace(&self, letter: u64, by: &[NewLetter]) -> Result<bool, StoreError>;
     async fn next_due(&self, follower: &str) -> Result<Option<Timestamp>, StoreError>;
     async fn begin_sending(&self, letter: u64) -> Result<Option<Letter>, StoreError>;
     async fn settle(&self, letter: u64, end: LetterEnd) -> Result<bool, StoreError>;

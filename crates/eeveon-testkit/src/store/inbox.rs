@@ -94,6 +94,17 @@ pub async fn a_delivery_is_taken_in_once(it: &dyn Subject) {
         assert_eq!(find(other).await.as_ref(), Some(other));
     }
 
+    // What nothing came of may be delivered again, until something does.
+    let ignored = Delivery { accepted: false, ..delivery("shop", "4") };
+    let accepted = Delivery { accepted: true, why: "it is wanted now".to_owned(), ..ignored.clone() };
+    assert!(store.take_delivery(&ignored, &[some("a", "4")]).await.unwrap());
+    assert!(!store.take_delivery(&ignored, &[some("a", "5")]).await.unwrap());
+    assert!(store.take_delivery(&accepted, &[some("a", "1")]).await.unwrap());
+    for again in [&ignored, &accepted] {
+        assert!(!store.take_delivery(again, &[some("a", "6")]).await.unwrap());
+    }
+    assert_eq!((find(&accepted).await, state(&*store, "a").await), (Some(accepted), Some("1".to_owned())));
+
     let texts = first.provider.len() + "3".len() + first.why.len();
     let full = "x".repeat(DELIVERY_BYTES - texts);
     let large = |ask| Delivery { ask: Some(ask), ..delivery("shop", "3") };

@@ -224,6 +224,84 @@ pub async fn dead_letters_are_purged_and_limited(it: &dyn Subject) {
     assert_eq!(ids(&*store, all_letters()).await.len(), LETTERS_KEPT);
 }
 
+/// A letter that waits makes room for those it is replaced by, which are new in everything; one that
+/// does not wait stays.
+pub async fn a_letter_is_replaced_as_a_whole(it: &dyn Subject) {
+    let (store, shop) = (it.store(), project("shop"));
+    let all = posted(&*store, [1, 1, 1, 1]).await;
+    let [first, sending, dead, tried] = all[..] else { unreachable!("four were posted") };
+    let to = |channel: &str, key: &str| NewLetter {
+        channel: channel.to_owned(),
+        key: key.to_owned(),
+        // Of an entry the cursor has passed long ago.
+        ..new_letter(&shop, 1, 9)
+    };
+    let there = async || -> Vec<(u64, String, String)> {
+        let all = letters(&*store, &all_letters()).await.into_iter();
+        all.map(|it| (it.id, it.channel, it.key)).collect()
+    };
+    let cursor = store.cursor(FOLLOWER).await.unwrap();
+    // To itself as well: its own place is free then.
+    assert!(store.replace(first, &[to("mail", "1"), to("chat", "1"), to("mail", "1")]).await.unwrap());
+    let [_, _, _, mail, chat] = &there().await[..] else { unreachable!("three and two") };
+    assert_eq!((mail.1.as_str(), chat.1.as_str()), ("mail", "chat"));
+    assert!(mail.0 > tried && chat.0 > mail.0, "their numbers are new");
+    let letter = find(&*store, mail.0).await.unwrap();
+    assert_eq!((letter.follower.as_str(), letter.attempts, letter.error), (FOLLOWER, 0, None));
+    assert_eq!(
+        (letter.state, letter.created_at, letter.due_at),
+        (LetterState::Waiting, moment(9), moment(9))
+    );
+    assert_eq!((letter.body, letter.key), (new_letter(&shop, 1, 9).body, "1".to_owned()));
+    assert_eq!(store.cursor(FOLLOWER).await.unwrap(), cursor);
+
+    // Neither one that may have left, nor one that was given up, nor one that is gone.
+    store.begin_sending(sending).await.unwrap().unwrap();
+    kill(&*store, dead).await;
+    let before = contents(&*store, std::slice::from_ref(&shop)).await.unwrap();
+    for id in [sending, dead, first, chat.0 + 1] {
+        assert!(!store.replace(id, &[to("mail", "new")]).await.unwrap(), "{id}");
+    }
+    assert_eq!(contents(&*store, std::slice::from_ref(&shop)).await.unwrap(), before);
+
+    // What is there already is not there twice; nobody is somebody, too.
+    store.begin_sending(tried).await.unwrap().unwrap();
+    let later = LetterEnd::Later { due_at: moment(50), error: "no".into() };
+    assert!(store.settle(tried, later).await.unwrap());
+    assert!(store.replace(tried, &[to("mail", "1"), to("mail", "4")]).await.unwrap());
+    let keys: Vec<_> = there().await.into_iter().map(|(_, channel, key)| (channel, key)).collect();
+    let expected = [("chat", "2"), ("chat", "3"), ("mail", "1"), ("chat", "1"), ("mail", "4")];
+    assert_eq!(keys, expected.map(|(channel, key)| (channel.to_owned(), key.to_owned())));
+    assert!(store.replace(chat.0, &[]).await.unwrap());
+    assert_eq!(there().await.len(), 4);
+
+    // Too many crowd out the oldest, as ever.
+    let most = u64::try_from(LETTERS_KEPT).unwrap();
+    let extra = *posted(&*store, (0..most).map(|_| 1)).await.last().unwrap();
+    let waiting = LetterFilter { state: Some(LetterState::Waiting), ..all_letters() };
+    let oldest = ids(&*store, LetterFilter { limit: 1, ..waiting.clone() }).await;
+    assert!(store.replace(extra, &[to("a", "x"), to("b", "x")]).await.unwrap());
+    assert_ne!(ids(&*store, LetterFilter { limit: 1, ..waiting }).await, oldest);
+}
+
+/// Of many who replace a letter exactly one does.
+pub async fn of_many_who_replace_a_letter_one_is_told_so(it: &dyn Subject) {
+    let (handles, store) = (handles(it).await, it.store());
+    for id in posted(&*store, [1, 1, 1]).await {
+        let before = ids(&*store, all_letters()).await.len();
+        let told = at_once(&handles, 8, move |store, n| async move {
+            let to = |to: &str| NewLetter {
+                channel: format!("{to}{n}"),
+                key: id.to_string(),
+                ..new_letter(&project("shop"), 1, 1)
+            };
+            store.replace(id, &[to("mail"), to("chat")]).await.unwrap()
+        });
+        assert_eq!(told.await.into_iter().filter(|told| *told).count(), 1);
+        assert_eq!(ids(&*store, all_letters()).await.len(), before + 1);
+    }
+}
+
 /// Each project's automatic deploys are switched by themselves; the last word counts.
 pub async fn automatic_deploys_are_off_until_switched_on(it: &dyn Subject) {
     let (store, shop) = (it.store(), project("shop"));

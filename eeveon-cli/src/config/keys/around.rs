@@ -338,7 +338,7 @@ pub(super) const AROUND: &[Key] = &[
         Some("[]"),
         "[\"src/**\", \"!src/docs/**\"]",
         false,
-        "Deploy a push only when it changes one of these; empty for every push.",
+        "Deploy by itself only what changes one of these; empty for everything. Commands and schedules deploy anyway.",
     ),
     key("webhook", "tags", Some("\"\""), "\"v*\"", false, "Deploy tags that match; empty for none."),
     key("webhook", "releases", Some("false"), "true", false, "Deploy what the forge publishes as a release."),

@@ -31,6 +31,14 @@ pub(super) const DEPLOYING: &[Key] = &[
     ),
     key(
         "source",
+        "poll",
+        Some("true"),
+        "false",
+        false,
+        "Whether it looks at all; without, only webhooks, schedules and other projects set a deployment off.",
+    ),
+    key(
+        "source",
         "depth",
         Some("1"),
         "0",

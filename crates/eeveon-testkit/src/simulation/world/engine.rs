@@ -48,6 +48,7 @@ impl World<'_> {
         let now = self.clock();
         if let Some(windows) =
             self.settings.windows.as_ref().filter(|_| self.scenario.projects[project].window && !rollback)
+            && !self.oracle.is_urgent(request)
             && windows.state(now) != State::Open
         {
             self.oracle

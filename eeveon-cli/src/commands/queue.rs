@@ -1,0 +1,202 @@
+//! `queue`: requests that wait, run, or were set aside.
+
+use clap::{Args, Subcommand};
+use eeveon_core::{Actor, Durability, ProjectName, StepError, Trigger, Untrusted};
+use eeveon_daemon::{Ask, DaemonError, Event, Limits, RequestId, Saved, Want, control::Client};
+use serde::Serialize;
+
+use crate::{
+    App, CliError, Exit, lease,
+    render::{Line, Table, count},
+};
+
+/// Show the requests for deployments that wait, run, or were set aside.
+///
+/// The daemon works them off, one of a project at a time. Without a daemon they wait for the next one.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: ee-deploy queue lift shop")]
+pub struct Queue {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// Remove a request that waits, or stop the one that runs
+    Cancel {
+        /// Its number
+        #[arg(value_name = "REQUEST")]
+        request: u64,
+    },
+    /// Forget all requests and what was seen, also what cannot be read any more
+    Clear {
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Let what was set aside after three crashes be asked for again
+    Lift {
+        /// The project
+        #[arg(value_name = "PROJECT")]
+        name: String,
+    },
+}
+
+/// A request, as `queue --json` shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    request: RequestId,
+    project: ProjectName,
+    /// `running`, `waiting` or `set_aside`.
+    pub(crate) state: &'static str,
+    want: Want,
+    actor: Actor,
+    trigger: Trigger,
+    reason: Option<Untrusted>,
+    /// How often whoever carried it out died.
+    deaths: u8,
+}
+
+impl Row {
+    fn new(state: &'static str, request: RequestId, ask: &Ask, deaths: u8) -> Self {
+        let Ask { project, want, actor, trigger, reason, .. } = ask.clone();
+        Self { request, project, state, want, actor, trigger, reason, deaths }
+    }
+
+    /// Returns the request in a few words.
+    pub(crate) fn words(&self) -> String {
+        format!(
+            "request {} by {} for {}",
+            self.request,
+            self.actor.label().for_terminal(),
+            wanted(&self.want)
+        )
+    }
+}
+
+/// Returns all requests, what runs first; of one project or of all.
+///
+/// # Errors
+///
+/// What the daemon saved cannot be read.
+pub(crate) async fn rows(app: &App, project: Option<&ProjectName>) -> Result<Vec<Row>, CliError> {
+    let saved = Saved::load(&*app.store, Limits::default()).await.map_err(StepError::from)?;
+    let queue = &saved.queue;
+    let running = queue.running().map(|it| Row::new("running", it.request, &it.ask, it.deaths));
+    let waiting = queue.waiting().map(|it| Row::new("waiting", it.request, &it.ask, it.deaths));
+    let aside = queue.aside().map(|it| Row::new("set_aside", it.request, &it.ask, it.deaths));
+    let all = running.chain(waiting).chain(aside);
+    Ok(all.filter(|it| project.is_none_or(|project| *project == it.project)).collect())
+}
+
+impl Queue {
+    /// Runs the command.
+    pub async fn run(self, app: &App) -> Result<Exit, CliError> {
+        match self.what {
+            None => list(app).await,
+            Some(What::Cancel { request }) => cancel(app, RequestId(request)).await,
+            Some(What::Clear { yes }) => clear(app, yes).await,
+            Some(What::Lift { name }) => lift(app, app.project(&name)?).await,
+        }
+    }
+}
+
+async fn list(app: &App) -> Result<Exit, CliError> {
+    let rows = rows(app, None).await?;
+    if app.ui.json {
+        app.ui.json(&rows)?;
+        return Ok(Exit::Done);
+    }
+    if rows.is_empty() {
+        app.ui.note(Line::new("nothing waits"));
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["REQUEST", "PROJECT", "WHAT", "BY", "STATE"]);
+    for it in rows {
+        table.row(vec![
+            Line::new(it.request.to_string()),
+            Line::new(it.project.as_str()),
+            Line::new(wanted(&it.want)),
+            Line::new(it.actor.label().for_terminal()),
+            match it.state {
+                "running" => Line::default().good("runs"),
+                "waiting" => Line::new("waits"),
+                _ => Line::default().bad(format!("set aside after {}", count(u64::from(it.deaths), "death"))),
+            },
+        ]);
+    }
+    table.print(&app.ui)?;
+    Ok(Exit::Done)
+}
+
+fn wanted(want: &Want) -> String {
+    match want {
+        Want::Newest { branch, .. } => {
+            format!("newest of {}", Untrusted::from(branch.as_str()).for_terminal())
+        }
+        Want::Commit { commit, .. } => commit.short().to_owned(),
+        Want::Rollback { to: Some(to) } => format!("back to release {to}"),
+        Want::Rollback { to: None } => "back to the release before".to_owned(),
+    }
+}
+
+async fn cancel(app: &App, request: RequestId) -> Result<Exit, CliError> {
+    let known = match Client::connect(app.home.root()).await {
+        Some(client) => client.cancel(request).await.map_err(StepError::from)?,
+        None => {
+            let known =
+                rows(app, None).await?.iter().any(|it| it.request == request && it.state != "set_aside");
+            change(app, Event::Cancel(request)).await?;
+            known
+        }
+    };
+    if !known {
+        let message = format!("no request {request} waits or runs");
+        return Err(CliError::usage(message, "`ee-deploy queue` lists them"));
+    }
+    app.ui.note(Line::new(format!("request {request} is cancelled; what it began is taken back")));
+    Ok(Exit::Done)
+}
+
+async fn lift(app: &App, project: ProjectName) -> Result<Exit, CliError> {
+    let lifted = match Client::connect(app.home.root()).await {
+        Some(client) => client.lift(project.clone()).await.map_err(StepError::from)?,
+        None => {
+            let rows = rows(app, Some(&project)).await?;
+            change(app, Event::Lift(project.clone())).await?;
+            rows.iter().filter(|it| it.state == "set_aside").count()
+        }
+    };
+    app.ui.note(Line::new(match lifted {
+        0 => format!("no request of {project} was set aside"),
+        _ => format!("{} of {project} may be asked for again", count(lifted as u64, "request")),
+    }));
+    Ok(Exit::Done)
+}
+
+async fn clear(app: &App, yes: bool) -> Result<Exit, CliError> {
+    if !yes {
+        app.ui
+            .err(Line::default().dim("  goes  ").plain("every request; each repository is looked at again"));
+        app.ui.confirm("clear the queue?", &app.interrupted).await?;
+    }
+    let held = lease::of_daemon(app).await?;
+    let cleared = Saved::clear(&*app.store).await;
+    held.give_back().await;
+    cleared.map_err(StepError::from)?;
+    app.ui.note(Line::new("nothing waits any more"));
+    Ok(Exit::Done)
+}
+
+/// Changes what the last daemon left, as the only one who may.
+async fn change(app: &App, event: Event) -> Result<(), CliError> {
+    let held = lease::of_daemon(app).await?;
+    let changed = async {
+        let mut saved = Saved::load(&*app.store, Limits::default()).await?;
+        saved.queue.handle(event);
+        Ok::<_, DaemonError>(app.store.save_states(&saved.states()?, Durability::Power).await?)
+    }
+    .await;
+    held.give_back().await;
+    Ok(changed.map_err(StepError::from)?)
+}
