@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use eeveon_core::{ProjectName, Secrets, SystemClock};
 use eeveon_daemon::{AddressBook, Addressees, Channel, Courier, courier::COMMAND_DELIVERS};
+use eeveon_notify::{Message, Notifier, NotifyError};
 
 use crate::{
     App, CliError,
@@ -50,45 +51,65 @@ impl AddressBook for ProjectFiles {
         Ok(Some(Addressees {
             branch: config.source.branch.as_str().into(),
             link: Some(config.deploy.link.clone()).filter(|link| !link.is_empty()),
-            channels: self.channels(project, &config)?,
+            channels: self.channels(project, &config),
         }))
     }
 }
 
 impl ProjectFiles {
-    fn channels(&self, project: &ProjectName, config: &ProjectConfig) -> Result<Vec<Channel>, String> {
+    fn channels(&self, project: &ProjectName, config: &ProjectConfig) -> Vec<Channel> {
         let changed = |file: &str| fs::metadata(file).and_then(|file| file.modified()).ok();
         let sources: Vec<Source> =
             config.notify.iter().map(|it| (it.clone(), changed(&it.ca_file))).collect();
         let mut known = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(project) {
-            Some(Made { of, channels }) if *of == sources => Ok(channels.clone()),
+            Some(Made { of, channels }) if *of == sources => channels.clone(),
             _ => {
-                let channels = made(config, &self.secrets)?;
+                let channels = made(config, &self.secrets);
                 known.insert(project.clone(), Made { of: sources, channels: channels.clone() });
-                Ok(channels)
+                channels
             }
         }
     }
 }
 
-fn made(config: &ProjectConfig, secrets: &Arc<dyn Secrets>) -> Result<Vec<Channel>, String> {
+fn made(config: &ProjectConfig, secrets: &Arc<dyn Secrets>) -> Vec<Channel> {
     let channel = |notify: &config::Notify| {
-        let notifier = notify.notifier(secrets).map_err(|(key, why)| format!("notify.{key}: {why}"))?;
-        Ok(Channel { route: notify.route(), notifier })
+        let notifier = notify.notifier(secrets).unwrap_or_else(|(key, why)| {
+            Arc::new(Unmade { name: notify.name(), why: format!("notify.{key}: {why}") })
+        });
+        Channel { route: notify.route(), notifier }
     };
     config.notify.iter().map(channel).collect()
 }
 
+/// A channel that lacks something, such as its file of certificates. The others do not wait for it.
+#[derive(Debug)]
+struct Unmade {
+    name: String,
+    why: String,
+}
+
+#[async_trait]
+impl Notifier for Unmade {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn notify(&self, _: &Message) -> Result<(), NotifyError> {
+        // It may be there the next time.
+        Err(NotifyError::Unreachable { channel: self.name.clone(), why: self.why.clone() })
+    }
+
+    async fn check(&self) -> Result<String, NotifyError> {
+        Err(NotifyError::Config { channel: self.name.clone(), why: self.why.clone() })
+    }
+}
+
 /// Returns a project's channels.
-///
-/// # Errors
-///
-/// Something they need, such as a file of certificates, is not usable any more.
-pub(crate) fn channels(app: &App, config: &ProjectConfig) -> Result<Vec<Channel>, CliError> {
+pub(crate) fn channels(app: &App, config: &ProjectConfig) -> Vec<Channel> {
     let secrets: Arc<dyn Secrets> = Arc::new(app.environment.clone());
     made(config, &secrets)
-        .map_err(|why| CliError::usage(why, "mend the [[notify]] section of the project file"))
 }
 
 /// Returns the courier of this home.
@@ -119,8 +140,7 @@ async fn try_deliver(app: &App) -> Result<(), CliError> {
         app.ui.note(Line::default().warn("  late  ").plain(text));
     }
     for (project, channel, why) in round.dead {
-        let text = format!("{project}: a message to {channel} was given up: {why}");
-        app.ui.note(Line::default().warn("  lost  ").plain(text));
+        app.ui.warn(format!("{project}: a message to {channel} was given up: {why}"));
     }
     Ok(())
 }

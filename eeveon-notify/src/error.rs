@@ -130,7 +130,8 @@ impl Diagnose for NotifyError {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::Throttled { .. } | Self::Unreachable { .. } => Retry::Later,
+            // Another command may have what this one lacks.
+            Self::Throttled { .. } | Self::Unreachable { .. } | Self::Secret { .. } => Retry::Later,
             _ => Retry::Never,
         }
     }

@@ -56,6 +56,8 @@ pub(crate) struct Outgoing {
     headers: HeaderMap,
     body: Vec<u8>,
     hidden: Vec<String>,
+    /// Nothing of the answer is told but its status.
+    untold: bool,
 }
 
 /// What a service answered: its text is bounded and free of the request's secrets.
@@ -136,7 +138,7 @@ impl Http {
 
     /// Sends one request and reads the answer, whatever it says.
     pub(crate) async fn send(&self, request: Outgoing) -> Result<Answer, NotifyError> {
-        let Outgoing { method, url, headers, body, hidden } = request;
+        let Outgoing { method, url, headers, body, hidden, untold } = request;
         let broken = |error| self.broken(error, &hidden);
         let sent = self.client.request(method, url).headers(headers).body(body).send();
         let mut response = sent.await.map_err(broken)?;
@@ -155,7 +157,7 @@ impl Http {
         bytes.truncate(ANSWER_BYTES);
         let json: Option<Value> = serde_json::from_slice(&bytes).ok();
         let retry_after = from_header(response.headers()).or_else(|| from_json(json.as_ref()?));
-        let text = hide(&String::from_utf8_lossy(&bytes), &hidden);
+        let text = if untold { String::new() } else { hide(&String::from_utf8_lossy(&bytes), &hidden) };
         Ok(Answer { status: response.status().as_u16(), retry_after, json, text })
     }
 
@@ -193,7 +195,7 @@ impl Outgoing {
         let mut headers = HeaderMap::new();
         let agent = concat!("eeveon/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        Self { method, url, headers, body: Vec::new(), hidden }
+        Self { method, url, headers, body: Vec::new(), hidden, untold: false }
     }
 
     /// Prepares a `POST` of `body`.
@@ -225,9 +227,17 @@ impl Outgoing {
         Some(self.hiding(secret))
     }
 
-    /// Keeps `secret` out of what is told about the answer.
+    /// Keeps `secret`, and each word of it, out of what is told about the answer.
     pub(crate) fn hiding(mut self, secret: &str) -> Self {
         self.hidden.push(secret.to_owned());
+        self.hidden.extend(secret.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// Tells nothing of the answer but its status: who answers knows a secret whose forms nobody can
+    /// list.
+    pub(crate) fn untold(mut self) -> Self {
+        self.untold = true;
         self
     }
 }
@@ -293,11 +303,34 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Takes secrets out of a text. Very short ones are left: they open nothing, and would eat words.
+/// Takes secrets out of a text, whatever their case, also as JSON, a URL or HTML writes them. Very
+/// short ones are left: they open nothing, and would eat words.
 pub(crate) fn hide(text: &str, hidden: &[String]) -> String {
-    let mut hidden: Vec<&String> = hidden.iter().filter(|it| it.len() >= 6).collect();
-    hidden.sort_by_key(|it| std::cmp::Reverse(it.len()));
-    hidden.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[hidden]"))
+    let encoded = |secret: &String| {
+        let url: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        let html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let html = html.replace('"', "&quot;").replace('\'', "&#39;");
+        [secret.clone(), secret.replace('/', "\\/"), url.replace('+', "%20"), url, html]
+    };
+    let mut forms: Vec<String> = hidden.iter().filter(|it| it.len() >= 6).flat_map(encoded).collect();
+    forms.sort_by_key(|it| std::cmp::Reverse(it.len()));
+    forms.dedup();
+    forms.iter().fold(text.to_owned(), |text, secret| without(&text, secret))
+}
+
+/// Takes every `secret` out of a text, whatever the case of its letters.
+fn without(text: &str, secret: &str) -> String {
+    // Lower case of ASCII letters alone leaves every other byte where it is.
+    let (lower, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let mut left = String::new();
+    let mut end = 0;
+    for (at, found) in lower.match_indices(&secret) {
+        left.push_str(text.get(end..at).unwrap_or_default());
+        left.push_str("[hidden]");
+        end = at + found.len();
+    }
+    left.push_str(text.get(end..).unwrap_or_default());
+    left
 }
 
 fn chain(error: &dyn Error) -> String {
@@ -308,4 +341,30 @@ fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_in_every_form_a_service_may_repeat_it_in() {
+        let hidden = ["Hook/Auth+Su&per".to_owned(), "short".to_owned()];
+        for text in [
+            "Hook/Auth+Su&per",
+            "hook/AUTH+su&PER",
+            r"Hook\/Auth+Su&per",
+            "Hook%2FAuth%2BSu%26per",
+            "Hook/Auth+Su&amp;per",
+        ] {
+            assert_eq!(hide(&format!("bad: {text}, short"), &hidden), "bad: [hidden], short", "{text}");
+        }
+    }
+
+    #[test]
+    fn each_word_of_a_secret_is_hidden() {
+        let request = Outgoing::new(Method::POST, Url::parse("https://example.org").unwrap());
+        let request = request.hiding("Bearer Sesame123");
+        assert_eq!(hide("invalid token Sesame123", &request.hidden), "invalid token [hidden]");
+    }
 }

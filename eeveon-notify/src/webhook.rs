@@ -204,7 +204,7 @@ impl Notifier for Webhook {
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in self.revealed_headers().await? {
             let unfit = unfit(&name);
-            request = request.secret_header(name, "", &value).ok_or_else(|| self.config(unfit))?;
+            request = request.secret_header(name, "", &value).ok_or_else(|| self.config(unfit))?.untold();
         }
         let signed = signing::headers(&keys, &message.id(), self.clock.now().as_second(), &body);
         for (name, value) in signed {

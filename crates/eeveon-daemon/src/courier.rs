@@ -19,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use eeveon_core::{Clock, ProjectName, Untrusted};
 use eeveon_notify::{Event, Notifier, Patience, Route};
-use eeveon_store::{Letter, Owner, Store, StoreError};
+use eeveon_store::{Letter, LetterFilter, LetterState, Owner, Store, StoreError};
 
 /// The name the courier follows under.
 pub const FOLLOWER: &str = "notify";
@@ -131,8 +131,18 @@ impl Courier {
         if self.store.newest_position().await? > come {
             return Ok(true);
         }
-        let due = self.store.next_due(FOLLOWER).await?;
-        Ok(due.is_some_and(|due| due <= self.clock.now()))
+        if self.store.next_due(FOLLOWER).await?.is_some_and(|due| due <= self.clock.now()) {
+            return Ok(true);
+        }
+        // One that is being sent may be left by a process that died; whoever holds its channel knows.
+        let sending = Some(LetterState::Sending);
+        let sending = LetterFilter {
+            follower: FOLLOWER.to_owned(),
+            state: sending,
+            limit: 1,
+            ..LetterFilter::default()
+        };
+        Ok(!self.store.letters(&sending).await?.is_empty())
     }
 }
 

@@ -161,7 +161,9 @@ impl Status {
             None => {
                 for project in app.home.project_names()? {
                     // One broken project does not hide the others.
-                    all.push(match status_of(app, &project).await {
+                    let status = status_of(app, &project).await;
+                    let messages = messages(app, &project).await.unwrap_or_default();
+                    all.push(match status {
                         Ok(status) => status,
                         Err(error) => ProjectStatus {
                             project,
@@ -171,7 +173,7 @@ impl Status {
                             automatic: None,
                             frozen: None,
                             requests: Vec::new(),
-                            messages: Messages::default(),
+                            messages,
                             error: Some(error.to_string()),
                         },
                     });

@@ -362,3 +362,31 @@ fn no_secret_is_told_by_any_command() {
     let stored = fs::read(sandbox.home().join("eeveon.db")).unwrap();
     assert!(!stored.windows(7).any(|it| it == b"hunter2"));
 }
+
+/// Neither a file of authorities nor a variable of somebody else's shell is a reason to deploy nothing,
+/// to tell the others nothing, or to give a message up.
+#[test]
+fn a_channel_that_lacks_something_holds_nothing_else_up() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    let gone = sandbox.path().join("gone.pem");
+    append(
+        &sandbox,
+        &format!(
+            "[[notify]]\nchannel = \"webhook\"\nname = \"safe\"\nurl = \"https://127.0.0.1:1\"\nca_file = \"{}\"\n\
+             [[notify]]\nchannel = \"webhook\"\nname = \"elsewhere\"\nurl = \"env:EEVEON_TEST_NOT_SET\"\n{}",
+            gone.display(),
+            webhook(&service)
+        ),
+    );
+    let ran = sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert!(ran.stderr.contains("gone.pem"), "{ran}");
+    assert_eq!(events(&service), ["deployment.succeeded"]);
+    let letters = sandbox.run(&["notify", "list", "app", "--json"]).json();
+    let states: Vec<(&str, &str)> = letters
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["channel"].as_str().unwrap(), it["state"].as_str().unwrap()))
+        .collect();
+    assert_eq!(states, [("safe", "waiting"), ("elsewhere", "waiting")], "{letters}");
+}

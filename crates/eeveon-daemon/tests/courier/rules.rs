@@ -2,7 +2,7 @@
 
 use eeveon_daemon::courier::FOLLOWER;
 use eeveon_notify::Route;
-use eeveon_store::{LetterState, MemoryStore, Position};
+use eeveon_store::{LetterFilter, LetterState, MemoryStore, Position};
 use eeveon_testkit::store::{failure, reverted, succeeded};
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +82,24 @@ async fn a_service_that_is_to_be_left_alone_is_not_asked_sooner_for_what_comes_m
     work(&courier).await;
     let told: Vec<u32> = scene.sent().iter().map(|it| it.message.more).collect();
     assert_eq!(told, [1, 0], "{:?}", scene.sent());
+}
+
+/// Nothing else may ever come that would make somebody look.
+#[tokio::test]
+async fn what_a_process_that_died_was_sending_is_work() {
+    let scene = Scene::over(std::sync::Arc::new(MemoryStore::default()));
+    let courier = scene.courier();
+    courier.begin().await.unwrap();
+    scene.deployment("shop", succeeded()).await;
+    courier.post().await.unwrap();
+    let filter = LetterFilter { follower: FOLLOWER.to_owned(), ..LetterFilter::default() };
+    for letter in scene.store.letters(&filter).await.unwrap() {
+        scene.store.begin_sending(letter.id).await.unwrap().unwrap();
+    }
+    assert!(courier.has_work().await.unwrap());
+    courier.deliver(&CancellationToken::new()).await.unwrap();
+    assert!(!scene.sent().is_empty());
+    assert!(!courier.has_work().await.unwrap());
 }
 
 #[tokio::test]
