@@ -215,9 +215,13 @@ fn is_ours(root: &Folder, owner: &Owner) -> Result<bool, HostError> {
     };
     let marker = own.as_ref().map(|own| own.read(MARKER)).transpose()?.flatten();
     let (Some(own), Some(marker)) = (&own, marker) else {
-        return match foreign(root, own.as_ref())? {
-            Some(found) => Err(HostError::NotOurs { path: path(), found }),
-            None => Ok(false),
+        let Some(found) = foreign(root, own.as_ref())? else { return Ok(false) };
+        // What looks like somebody else's may be what another process of ours made in this moment.
+        let is_marked = root.enter(OWN).is_ok_and(|own| own.read(MARKER).is_ok_and(|it| it.is_some()));
+        return if is_marked {
+            is_ours(root, owner)
+        } else {
+            Err(HostError::NotOurs { path: path(), found })
         };
     };
     let version: Version =

@@ -59,6 +59,23 @@ async fn what_an_operator_prepares_is_no_obstacle() {
     scene.deploy(1, PATHS).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_looks_while_a_path_becomes_ours_sees_nothing_foreign() {
+    for _ in 0..60 {
+        let scene = Scene::new();
+        let is_over = CancellationToken::new();
+        let (host, target, over) = (scene.host.clone(), scene.target.clone(), is_over.clone());
+        let looking = tokio::spawn(async move {
+            while !over.is_cancelled() {
+                host.serving(&target).await.unwrap();
+            }
+        });
+        scene.place(1, PATHS).await.unwrap();
+        is_over.cancel();
+        looking.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn two_homes_or_projects_never_share_a_path() {
     let scene = Scene::new();
