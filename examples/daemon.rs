@@ -18,7 +18,9 @@ use std::{
 
 use async_trait::async_trait;
 use eeveon_core::{CommitId, DeploymentId, Outcome, Permit, ProjectName, Session, SystemClock};
-use eeveon_daemon::{Daemon, Done, Limits, PollingConfig, Project, Sighting, Start, Watch, Windows, World};
+use eeveon_daemon::{
+    Daemon, Done, Limits, PollingConfig, Project, Projects, Sighting, Start, Watch, Windows, World,
+};
 use eeveon_source::{Mirror, RepoUrl, SourceConfig, Want};
 use eeveon_store::SqliteStore;
 use tokio::sync::oneshot;
@@ -39,13 +41,14 @@ struct Shop {
 
 #[async_trait]
 impl World for Shop {
-    async fn changed(&self) -> Option<Vec<Project>> {
+    async fn changed(&self) -> Option<Projects> {
         // Nothing of it ever changes, so it is told once.
         if self.is_told.swap(true, Ordering::Relaxed) {
             return None;
         }
-        Some(vec![Project {
-            name: ProjectName::new("embedded").ok()?,
+        let name = ProjectName::new("embedded").ok()?;
+        let project = Project {
+            name: name.clone(),
             branch: "main".to_owned(),
             watch: Some(Watch { interval: Duration::from_secs(1), host: String::new() }),
             automatic: true,
@@ -53,7 +56,8 @@ impl World for Shop {
             windows: Windows::default(),
             expected: Duration::from_secs(1),
             after: Vec::new(),
-        }])
+        };
+        Some([(name, Ok(project))].into())
     }
 
     async fn look(&self, _: &ProjectName, _: Option<&CommitId>) -> Result<Sighting, String> {

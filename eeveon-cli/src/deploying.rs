@@ -58,6 +58,23 @@ pub(crate) enum Ending {
     NotOpened(Box<Failure>),
 }
 
+impl Wish {
+    /// Wishes for the newest commit, in person.
+    pub(crate) fn by_hand(app: &App) -> Self {
+        Self {
+            rev: None,
+            reason: None,
+            allow_older: false,
+            again: false,
+            irreversible: false,
+            outside_window: false,
+            wait: Wait::DEFAULT,
+            actor: app.actor(),
+            trigger: Trigger::Manual,
+        }
+    }
+}
+
 impl Ending {
     /// Returns the exit code a command ends with.
     pub(crate) fn exit(&self) -> Exit {
@@ -107,6 +124,7 @@ pub(crate) enum Look {
 ///
 /// The source or the target cannot be read.
 pub(crate) async fn look(app: &App, site: &Site, wish: &Wish) -> Result<Look, CliError> {
+    app.home.check_owner()?;
     let want = site.want(wish.rev.as_deref());
     let commit = site.source()?.resolve(&want, &looking(app)).await?;
     if !wish.again

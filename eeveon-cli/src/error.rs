@@ -7,7 +7,7 @@ use std::{
 };
 
 use eeveon_core::{
-    Class, Diagnose, EngineError, Failure, InvalidName, ProjectName, SecretError, Stage, StepError,
+    Class, Diagnose, EngineError, Failure, InvalidName, ProjectName, Retry, SecretError, Stage, StepError,
 };
 
 use crate::{config::ConfigError, exit::Exit};
@@ -98,6 +98,25 @@ pub enum CliError {
     /// The person or the system told the command to stop before anything was changed.
     #[error("stopped before anything was changed")]
     Interrupted,
+    /// The home belongs to another user.
+    #[error("the home {} belongs to another user, with the id {uid}", .home.display())]
+    OtherUser {
+        /// The home.
+        home: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
+    /// The daemon lost its lease on the home.
+    #[error(
+        "the daemon lost its lease: the store could not be written for half a minute, or another daemon took over"
+    )]
+    DaemonLost,
+    /// The person or the system told the command to stop, and what it waited for others want, too.
+    #[error("request {request} goes on without this command: others want the same")]
+    GoesOn {
+        /// Which.
+        request: eeveon_daemon::RequestId,
+    },
     /// Some finding of `check` is not fine.
     #[error("{0} of the checks above need attention")]
     Findings(usize, Exit),
@@ -212,6 +231,9 @@ impl Diagnose for CliError {
             Self::DaemonRuns { .. } => "cli/daemon-runs",
             Self::Waiting { .. } => "cli/waiting",
             Self::Interrupted => "cli/interrupted",
+            Self::OtherUser { .. } => "cli/other-user",
+            Self::DaemonLost => "cli/daemon-lost",
+            Self::GoesOn { .. } => "cli/goes-on",
             Self::Findings(..) => "cli/findings",
             Self::Output(_) => "cli/output",
             Self::HalfRemoved(_) => "cli/half-removed",
@@ -250,11 +272,23 @@ impl Diagnose for CliError {
                 "`ee-deploy why {deployment}` tells why; then `ee-deploy resume {deployment}`, with --skip to leave out what cannot be taken back"
             )
             .into(),
+            Self::OtherUser { uid, .. } => format!("run it as that user: `sudo -u '#{uid}' ee-deploy ...`").into(),
+            Self::DaemonLost => "start it again; `ee-deploy check` tells what is wrong with the home".into(),
             Self::Interrupted => "run the command again".into(),
+            Self::GoesOn { request } => {
+                format!("`ee-deploy queue` shows it; `ee-deploy queue cancel {request}` stops it for all").into()
+            }
             Self::Findings(..) => "each finding above says what to do".into(),
             Self::Output(_) => "check the space left on the disk the output goes to".into(),
             _ => return self.inner().and_then(Diagnose::hint),
         })
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Busy { .. } => Retry::Later,
+            _ => self.inner().map_or(Retry::Never, Diagnose::retry),
+        }
     }
 
     fn class(&self) -> Class {
@@ -265,10 +299,13 @@ impl Diagnose for CliError {
             | Self::UnknownDeployment(_)
             | Self::Invalid(_)
             | Self::Usage { .. }
+            | Self::OtherUser { .. }
             | Self::NoTerminal => Class::Usage,
             Self::Declined | Self::Busy { .. } | Self::DaemonRuns { .. } => Class::Refused,
-            Self::Interrupted | Self::Waiting { .. } | Self::Findings(..) => Class::Failed,
-            Self::HomeDamaged { .. } | Self::Io { .. } | Self::Output(_) => Class::Fault,
+            Self::Interrupted | Self::GoesOn { .. } | Self::Waiting { .. } | Self::Findings(..) => {
+                Class::Failed
+            }
+            Self::HomeDamaged { .. } | Self::Io { .. } | Self::Output(_) | Self::DaemonLost => Class::Fault,
             _ => self.inner().map_or(Class::Fault, Diagnose::class),
         }
     }

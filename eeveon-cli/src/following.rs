@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use eeveon_core::{Actor, DeploymentId, Feed, ReleaseNumber, Seq, StepError, Trigger, Untrusted};
 use eeveon_daemon::{
-    Answer, Ask, DaemonError, End, Fate, News, Refusal, RequestId, Seen, Want,
+    Answer, Ask, Cancel, Cancelled, DaemonError, End, Fate, News, Refusal, RequestId, Seen, Want,
     control::{Client, Following},
 };
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
@@ -33,19 +32,23 @@ pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending
     let (Wait::For(patience), Some(client)) = (wish.wait, Client::connect(app.home.root()).await) else {
         return deploying::deploy(app, site, wish).await;
     };
-    let commit = match deploying::look(app, site, wish).await? {
-        Look::Live(live) => return Ok(Ending::Unchanged(*live)),
-        Look::New(commit) => commit,
+    let commit = match deploying::look(app, site, wish).await {
+        Ok(Look::Live(live)) => return Ok(Ending::Unchanged(*live)),
+        Ok(Look::New(commit)) => Some(commit),
+        // Another user's mirror is not looked into. The daemon looks anyway.
+        Err(CliError::OtherUser { .. }) if wish.rev.is_none() => None,
+        Err(error) => return Err(error),
     };
     if !wish.outside_window {
         windows::refuse_if_shut(app, site).await?;
     }
-    let want = match wish {
-        Wish { rev: None, allow_older: false, again: false, irreversible: false, .. } => {
+    let want = match (wish, commit) {
+        (Wish { rev: None, allow_older: false, again: false, irreversible: false, .. }, commit) => {
             let branch = site.config.source.branch.clone();
-            Want::Newest { branch, commit: Some(commit), seen: Seen::default() }
+            Want::Newest { branch, commit, seen: Seen::default() }
         }
-        Wish { allow_older, again, irreversible, .. } => {
+        (_, None) => return Err(app.home.check_owner().err().unwrap_or(CliError::Interrupted)),
+        (Wish { allow_older, again, irreversible, .. }, Some(commit)) => {
             let (allow_older, again, irreversible) = (*allow_older, *again, *irreversible);
             Want::Commit { commit, allow_older, again, irreversible }
         }
@@ -173,11 +176,6 @@ impl Follower<'_> {
                 () = sleep(LOOK), if self.opened.is_some() => self.pass_on(feed).await,
                 () = self.app.interrupted.cancelled(), if !stopping => {
                     stopping = true;
-                    if !self.is_ours {
-                        let text = format!("request {} goes on without you", self.request);
-                        self.app.ui.note(Line::default().warn("  note  ").plain(text));
-                        return Err(CliError::Interrupted);
-                    }
                     self.stop("interrupted").await?;
                 }
                 () = sleep_until(patience), if !started && !stopping && self.is_ours => {
@@ -189,14 +187,24 @@ impl Follower<'_> {
         }
     }
 
-    /// Lets the request end: what has begun is taken back.
+    /// Lets the request end, unless others want the same: what has begun is taken back.
+    ///
+    /// # Errors
+    ///
+    /// `cli/goes-on`: it goes on for the others.
     async fn stop(&self, why: &str) -> Result<(), CliError> {
-        if let Some(deployment) = self.opened {
-            self.app.store.request_cancel(deployment, &self.actor, Some(why), Timestamp::now()).await?;
-        } else if let Some(client) = Client::connect(self.app.home.root()).await {
-            client.cancel(self.request).await.map_err(StepError::from)?;
+        let goes_on = CliError::GoesOn { request: self.request };
+        if !self.is_ours {
+            return Err(goes_on);
         }
-        Ok(())
+        let (request, by, why) = (self.request, self.actor.clone(), Some(why.to_owned()));
+        let Some(client) = Client::connect(self.app.home.root()).await else { return Ok(()) };
+        match client.cancel(Cancel { request, by, why, unless_shared: true }).await {
+            Ok(Cancelled::Shared) => Err(goes_on),
+            // One that is over is told of as such.
+            Ok(Cancelled::Cancelled | Cancelled::Unknown) => Ok(()),
+            Err(error) => Err(StepError::from(error).into()),
+        }
     }
 
     /// Hands what the journal has to whoever shows it.

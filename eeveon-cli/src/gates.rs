@@ -36,14 +36,52 @@ pub(crate) async fn states(
     release: &Release,
     plan: &Plan,
 ) -> Result<Vec<GateState>, CliError> {
-    let mut states = vec![
+    let commit = &release.revision.commit;
+    let mut states = of_project(app, site).await?;
+    states.extend(of_commit(app, site, situation, commit).await?);
+    states.extend(of_plan(site, permit, release, plan).await);
+    Ok(states)
+}
+
+/// Returns the gates that stand before any deploy of the project, whatever its newest commit is.
+///
+/// # Errors
+///
+/// The store failed.
+pub(crate) async fn of_project(app: &App, site: &Site) -> Result<Vec<GateState>, CliError> {
+    Ok(vec![
         lease_gate(app, site).await?,
         waiting_gate(app, site).await?,
         automatic_gate(app, site).await?,
         window_gate(app, site).await,
-        queue_gate(app, site).await?,
-    ];
-    states.extend(dependency_gates(app, site, &release.revision.commit).await?);
+    ])
+}
+
+/// Returns the gates that a commit meets and that can be told without fetching it.
+///
+/// # Errors
+///
+/// The store failed.
+pub(crate) async fn of_commit(
+    app: &App,
+    site: &Site,
+    situation: &Situation,
+    commit: &CommitId,
+) -> Result<Vec<GateState>, CliError> {
+    let mut states = vec![queue_gate(app, site, commit).await?];
+    states.extend(dependency_gates(app, site, commit).await?);
+    states.push(match situation.already_live(site, commit) {
+        Some(live) => {
+            gate("something new", false, &format!("release {} of this commit is live", live.number()))
+        }
+        None => gate("something new", true, "this commit, with this configuration, is not live"),
+    });
+    Ok(states)
+}
+
+/// Returns the gates that a plan has, and those of the place it is for.
+async fn of_plan(site: &Site, permit: &Permit, release: &Release, plan: &Plan) -> Vec<GateState> {
+    let mut states = Vec::new();
     for step in plan.steps() {
         states.extend(order_or_quarantine(step));
     }
@@ -55,14 +93,7 @@ pub(crate) async fn states(
         *shut = gate(&shut.name, false, &error.to_string());
     }
     states.extend([disk, target]);
-    let unchanged = situation.already_live(site, &release.revision.commit);
-    states.push(match unchanged {
-        Some(live) => {
-            gate("something new", false, &format!("release {} of this commit is live", live.number()))
-        }
-        None => gate("something new", true, "this commit, with this configuration, is not live"),
-    });
-    Ok(states)
+    states
 }
 
 /// Returns a gate's state as a line for people.
@@ -74,7 +105,7 @@ pub(crate) fn line(gate: &GateState) -> Line {
     mark.plain(format!("{:<14}", gate.name)).plain(&gate.why)
 }
 
-fn gate(name: &str, open: bool, why: &str) -> GateState {
+pub(crate) fn gate(name: &str, open: bool, why: &str) -> GateState {
     GateState { name: name.to_owned(), open, why: why.to_owned() }
 }
 
@@ -125,10 +156,13 @@ async fn window_gate(app: &App, site: &Site) -> GateState {
     }
 }
 
-async fn queue_gate(app: &App, site: &Site) -> Result<GateState, CliError> {
+async fn queue_gate(app: &App, site: &Site, commit: &CommitId) -> Result<GateState, CliError> {
     let requests = queue::rows(app, Some(&site.name)).await?;
     let find = |state| requests.iter().find(|it| it.state == state).map(queue::Row::words);
-    Ok(match (find("set_aside"), find("running"), find("waiting")) {
+    // For any other commit it does not matter.
+    let aside = requests.iter().find(|it| it.state == "set_aside" && it.want.commit() == Some(commit));
+    let aside = aside.map(queue::Row::words);
+    Ok(match (aside, find("running").or(find("interrupted")), find("waiting")) {
         (Some(aside), ..) => {
             let name = &site.name;
             gate("queue", false, &format!("{aside} was set aside: `ee-deploy queue lift {name}`"))

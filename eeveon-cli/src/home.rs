@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     io::{Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -241,6 +241,22 @@ impl Home {
         fs::remove_file(self.root.join(BALLAST_FILE)).is_ok()
     }
 
+    /// Refuses to work on projects of a home that belongs to another user, as root could: its owner could
+    /// not go on with what is made then.
+    ///
+    /// # Errors
+    ///
+    /// `cli/other-user`.
+    pub fn check_owner(&self) -> Result<(), CliError> {
+        let me = rustix::process::geteuid().as_raw();
+        match fs::metadata(self.store()) {
+            Ok(found) if found.uid() != me => {
+                Err(CliError::OtherUser { home: self.root.clone(), uid: found.uid() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Tells who else may look into the home, as an octal mode; `None` when nobody may.
     pub fn exposed(&self) -> Option<u32> {
         let mode = fs::metadata(&self.root).ok()?.permissions().mode() & 0o777;
@@ -293,6 +309,7 @@ pub(crate) fn write_new(path: &Path, content: &[u8], replace: Replace) -> io::Re
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&beside)?;
+        keep_owner(&file, path, folder)?;
         file.write_all(content)?;
         file.sync_all()?;
         match replace {
@@ -309,6 +326,16 @@ pub(crate) fn write_new(path: &Path, content: &[u8], replace: Replace) -> io::Re
         let _best_effort = fs::remove_file(&beside);
     }
     written
+}
+
+/// Lets a file that root writes belong to whom the one before belonged, or the folder it lies in: the
+/// home's owner has to read it.
+fn keep_owner(file: &fs::File, before: &Path, folder: &Path) -> io::Result<()> {
+    let owner = fs::symlink_metadata(before).or_else(|_| fs::metadata(folder))?;
+    if file.metadata()?.uid() == owner.uid() || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 #[cfg(test)]
@@ -329,6 +356,29 @@ mod tests {
         assert_eq!(home.id().unwrap(), home.id().unwrap());
         fs::write(home.root().join("id"), "short").unwrap();
         assert!(matches!(home.id(), Err(CliError::HomeDamaged { .. })));
+    }
+
+    #[test]
+    fn what_root_writes_stays_its_owners() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("only root can give files away; skipped");
+            return;
+        }
+        let (_folder, home) = home();
+        let path = home.projects().join("a.toml");
+        assert!(home.check_owner().is_ok(), "nothing is there");
+        fs::write(home.store(), "").unwrap();
+        assert!(home.check_owner().is_ok());
+        std::os::unix::fs::chown(home.store(), Some(65534), Some(65534)).unwrap();
+        for folder in [home.root(), &home.projects()] {
+            std::os::unix::fs::chown(folder, Some(65534), Some(65534)).unwrap();
+        }
+        for content in [b"one", b"two"] {
+            write_new(&path, content, Replace::Always).unwrap();
+            let found = fs::metadata(&path).unwrap();
+            assert_eq!((found.uid(), found.gid(), found.permissions().mode() & 0o777), (65534, 65534, 0o600));
+        }
+        assert!(matches!(home.check_owner(), Err(CliError::OtherUser { uid: 65534, .. })));
     }
 
     #[test]

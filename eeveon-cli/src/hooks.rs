@@ -253,6 +253,7 @@ impl Webhooks for Hooks {
             accepted: ask.is_some(),
             why: why.clone(),
             ask: ask.as_ref().and_then(|ask| serde_json::to_string(ask).ok()),
+            request: None,
         };
         let Some(ask) = ask else {
             return match self.app.store.take_delivery(&record, &[]).await {
@@ -304,7 +305,8 @@ pub(crate) struct Ready {
 impl Readiness for Ready {
     async fn ready(&self) -> Result<(), String> {
         self.app.store.newest_position().await.map_err(|error| error.to_string())?;
-        self.daemon.overview().await.map(drop).map_err(|error| error.to_string())
+        let overview = self.daemon.overview().await.map_err(|error| error.to_string())?;
+        overview.unsaved.map_or(Ok(()), Err)
     }
 }
 

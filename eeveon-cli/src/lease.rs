@@ -9,7 +9,7 @@ use std::{
 };
 
 use eeveon_core::{DeploymentId, Fence, ProjectName, Session};
-use eeveon_store::{Acquired, Holder, Lease, Liveness, Store, take_over};
+use eeveon_store::{Acquired, CancelRequest, Holder, Lease, Liveness, Store, take_over};
 use jiff::Timestamp;
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -69,6 +69,7 @@ pub(crate) async fn hold(
     above: Fence,
     wait: Wait,
 ) -> Result<Held, CliError> {
+    app.home.check_owner()?;
     let name = name_of(project);
     let began = Instant::now();
     let mut told = false;
@@ -204,7 +205,10 @@ impl Held {
                 () = keeper.listen() => {}
                 () = async {
                     interrupted.cancelled().await;
-                    keeper.session.cancel(actor, Some("interrupted".to_owned()));
+                    match keeper.request_to_stop().await {
+                        Some(request) => keeper.session.cancel(request.by, request.reason),
+                        None => keeper.session.cancel(actor, Some("interrupted".to_owned())),
+                    }
                     // The lease is still needed while things are taken back: the renewing goes on.
                     std::future::pending::<()>().await;
                 } => {}
@@ -269,15 +273,25 @@ impl Keeper {
     async fn listen(&self) {
         loop {
             tokio::time::sleep(LOOK).await;
-            let deployment = DeploymentId(self.deployment.load(Ordering::Relaxed));
-            if deployment.0 == 0 || self.session.cancellation().is_cancelled() {
+            if self.session.cancellation().is_cancelled() {
                 continue;
             }
-            match self.store.cancel_requested(deployment).await {
-                Ok(Some(request)) => self.session.cancel(request.by, request.reason),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%error, "could not look for requests to stop"),
+            if let Some(request) = self.request_to_stop().await {
+                self.session.cancel(request.by, request.reason);
             }
         }
+    }
+
+    /// Returns who asked for the deployment to stop, if anybody did.
+    async fn request_to_stop(&self) -> Option<CancelRequest> {
+        let deployment = DeploymentId(self.deployment.load(Ordering::Relaxed));
+        if deployment.0 == 0 {
+            return None;
+        }
+        let requested = self.store.cancel_requested(deployment).await;
+        requested.unwrap_or_else(|error| {
+            tracing::warn!(%error, "could not look for requests to stop");
+            None
+        })
     }
 }

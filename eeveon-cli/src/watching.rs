@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +16,8 @@ use eeveon_core::{
     Actor, Class, CommitId, DeploymentId, Diagnose as _, Failure, Outcome, ProjectName, Retry, Untrusted,
 };
 use eeveon_daemon::{
-    Courier, DaemonError, Done, Edge, Freezes, Frozen, Project, Schedule, Sighting, Start, Want, Watch, World,
+    Courier, DaemonError, Done, Edge, Freezes, Frozen, Project, Projects, Schedule, Sighting, Start, Want,
+    Watch, World,
 };
 use eeveon_source::RepoUrl;
 use jiff::Timestamp;
@@ -43,10 +47,14 @@ pub(crate) struct Watching {
     courier: Courier,
     known: Mutex<BTreeMap<ProjectName, Known>>,
     freezes: Mutex<Freezes>,
+    was_told: AtomicBool,
 }
 
 /// What tells one state of a file from another.
 type Stamp = (SystemTime, u64);
+
+/// The stamp of a file that is not there.
+const NO_FILE: Stamp = (SystemTime::UNIX_EPOCH, 0);
 
 /// A project's file as it was read last.
 #[derive(Clone, Debug)]
@@ -55,8 +63,10 @@ struct Known {
     /// The file with its holidays.
     holidays: Option<(PathBuf, Stamp)>,
     automatic: bool,
-    project: Option<Project>,
+    project: Result<Project, String>,
     site: Option<Site>,
+    /// The file was not there when it was looked for last.
+    is_missing: bool,
 }
 
 impl Known {
@@ -68,14 +78,21 @@ impl Known {
 
 fn stamp_of(file: &Path) -> Stamp {
     let found = std::fs::metadata(file).and_then(|it| Ok((it.modified()?, it.len())));
-    found.unwrap_or((SystemTime::UNIX_EPOCH, 0))
+    found.unwrap_or(NO_FILE)
 }
 
 impl Watching {
     /// Puts a daemon into the world of `app`. With `only`, it watches that project alone.
     pub(crate) fn new(app: App, only: Option<ProjectName>) -> Self {
         let courier = notifying::courier(&app);
-        Self { app, only, courier, known: Mutex::default(), freezes: Mutex::default() }
+        Self {
+            app,
+            only,
+            courier,
+            known: Mutex::default(),
+            freezes: Mutex::default(),
+            was_told: AtomicBool::new(false),
+        }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<ProjectName, Known>> {
@@ -98,44 +115,41 @@ impl Watching {
         let file = self.app.home.project_file(name);
         // Looked at first: what changes while it is read is read again.
         let stamp = stamp_of(&file);
-        let mut known = Known { stamp, holidays: None, automatic, project: None, site: None };
-        match config::load(&file, name) {
+        let mut holidays = None;
+        let project = match config::load(&file, name) {
             Ok(config) => {
-                let holidays = PathBuf::from(&config.window.holidays);
+                let path = PathBuf::from(&config.window.holidays);
                 if !config.window.holidays.is_empty() {
-                    known.holidays = Some((holidays.clone(), stamp_of(&holidays)));
+                    holidays = Some((path.clone(), stamp_of(&path)));
                 }
-                known.project = self.project(name, &config, automatic).await;
+                self.project(name, &config, automatic).await
             }
-            Err(error) => {
-                self.say(Some(name), &format!("its file cannot be used, so it is not watched: {error}"));
-            }
-        }
-        known
+            Err(error) => Err(format!("its file: {}", in_one_line(&CliError::from(error).failure()))),
+        };
+        Known { stamp, holidays, automatic, project, site: None, is_missing: false }
     }
 
-    async fn project(&self, name: &ProjectName, config: &ProjectConfig, automatic: bool) -> Option<Project> {
-        let windows = match windows::of_config(config) {
-            Ok(windows) => windows,
-            Err(error) => {
-                // Deploying at a time nobody allowed is worse than not deploying.
-                self.say(Some(name), &format!("its windows cannot be used, so it is not watched: {error}"));
-                return None;
-            }
-        };
-        let schedules =
-            config.schedule.iter().filter_map(|it| Some((Schedule::try_from(it).ok()?, it.missed)));
-        let after = config.after.iter().map(|it| Edge {
+    async fn project(
+        &self,
+        name: &ProjectName,
+        config: &ProjectConfig,
+        automatic: bool,
+    ) -> Result<Project, String> {
+        // Deploying at a time nobody allowed is worse than not deploying.
+        let windows = windows::of_config(config).map_err(|error| format!("its windows: {error}"))?;
+        // Of the others `up` does what is asked for, and no more.
+        let is_watched = self.only.as_ref().is_none_or(|only| only == name);
+        let schedules = config.schedule.iter().filter(|_| is_watched);
+        let schedules = schedules.filter_map(|it| Some((Schedule::try_from(it).ok()?, it.missed)));
+        let after = config.after.iter().filter(|_| is_watched).map(|it| Edge {
             project: name.clone(),
             after: it.project.clone(),
             follow: it.on,
         });
-        Some(Project {
+        Ok(Project {
             name: name.clone(),
             branch: config.source.branch.clone(),
-            watch: config
-                .source
-                .poll
+            watch: (config.source.poll && is_watched)
                 .then(|| Watch { interval: config.source.interval.0, host: host_of(config) }),
             automatic,
             schedules: schedules.collect(),
@@ -214,16 +228,16 @@ fn host_of(config: &ProjectConfig) -> String {
 
 #[async_trait]
 impl World for Watching {
-    async fn changed(&self) -> Option<Vec<Project>> {
-        let names = self.app.home.project_names().unwrap_or_default();
-        let names: Vec<ProjectName> =
-            names.into_iter().filter(|name| self.only.as_ref().is_none_or(|only| only == name)).collect();
+    async fn changed(&self) -> Option<Projects> {
+        // Which there are is not known then, least of all that there are none.
+        let names = self.app.home.project_names().inspect_err(|error| tracing::error!(%error)).ok()?;
         let freezes = Freezes::load(&*self.app.store).await.unwrap_or_else(|error| everything(&error));
         let before = std::mem::replace(
             &mut *self.freezes.lock().unwrap_or_else(PoisonError::into_inner),
             freezes.clone(),
         );
-        let mut is_new = self.known().len() != names.len() || before != freezes;
+        let is_first = !self.was_told.swap(true, Ordering::Relaxed);
+        let mut is_new = is_first || before != freezes;
         for name in &names {
             let stamp = stamp_of(&self.app.home.project_file(name));
             // When the store cannot tell, nothing is deployed that was perhaps switched off.
@@ -235,14 +249,26 @@ impl World for Watching {
             let known = self.read(name, automatic).await;
             self.known().insert(name.clone(), known);
         }
-        if !is_new {
+        let mut known = self.known();
+        let missing = known.len() != names.len();
+        if missing {
+            known.retain(|name, it| names.contains(name) || !std::mem::replace(&mut it.is_missing, true));
+            for (name, it) in known.iter_mut().filter(|(name, _)| !names.contains(name)) {
+                // Some editors take a file away before they put the new one in its place.
+                it.stamp = NO_FILE;
+                it.project =
+                    Err(format!("its file {} is not there", self.app.home.project_file(name).display()));
+            }
+        }
+        if !is_new && !missing {
             return None;
         }
-        let mut known = self.known();
-        known.retain(|name, _| names.contains(name));
-        let projects = known.values().filter_map(|it| it.project.clone()).map(|mut project| {
-            project.windows.set_freeze(freezes.of(&project.name).map(Frozen::freeze));
-            project
+        let projects = known.iter().map(|(name, it)| {
+            let mut project = it.project.clone();
+            if let Ok(project) = &mut project {
+                project.windows.set_freeze(freezes.of(name).map(Frozen::freeze));
+            }
+            (name.clone(), project)
         });
         Some(projects.collect())
     }
@@ -295,8 +321,7 @@ impl World for Watching {
             }
             Err(error) => {
                 let failure = error.failure();
-                let again = error.retry() == Retry::Later || failure.class == Class::Unreachable;
-                not_opened(failure, again)
+                not_opened(failure, may_pass(&error))
             }
         };
         self.say(Some(&start.ask.project), &words);
@@ -365,6 +390,13 @@ fn summed_up(ending: Ending) -> (Done, String) {
         failure: None,
     };
     (done, words)
+}
+
+/// Tells whether what kept a request from coming to a deployment may be over by itself later: somebody
+/// works on the project, a window is shut, a file cannot be read for a moment, the disk is full.
+fn may_pass(error: &CliError) -> bool {
+    let is_moment = matches!(error, CliError::Config(_) | CliError::Io { .. } | CliError::Store(_));
+    is_moment || error.retry() == Retry::Later || error.class() == Class::Unreachable
 }
 
 fn not_opened(failure: Failure, again: bool) -> (Done, String) {

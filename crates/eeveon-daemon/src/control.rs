@@ -30,13 +30,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Answer, Ask, DaemonError, Handle, News, Overview, Refusal, RequestId, Taken};
+use crate::{Answer, Ask, Cancel, Cancelled, DaemonError, Handle, News, Overview, Refusal, RequestId, Taken};
 
 /// The socket's name in its folder.
 pub const SOCKET: &str = "daemon.sock";
 
 /// The version of what is said over it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes a line of a command may have.
 const LINE: u64 = 64 << 10;
@@ -69,7 +69,7 @@ struct Version {
 #[serde(rename_all = "snake_case")]
 enum Request {
     Ask(Ask),
-    Cancel(RequestId),
+    Cancel(Cancel),
     Lift(ProjectName),
     Reload,
     Overview,
@@ -80,7 +80,7 @@ enum Request {
 enum Reply {
     Taken { request: RequestId, answer: Answer },
     News(News),
-    Cancelled(bool),
+    Cancelled(Cancelled),
     Lifted(usize),
     Reloads,
     Overview(Overview),
@@ -216,7 +216,7 @@ async fn answer(stream: UnixStream, handle: Handle) -> io::Result<()> {
     }
     let reply = match request {
         Request::Ask(ask) => return follow(ask, &handle, &mut reader, &mut writer).await,
-        Request::Cancel(request) => handle.cancel(request).await.map(Reply::Cancelled),
+        Request::Cancel(cancel) => handle.cancel(cancel).await.map(Reply::Cancelled),
         Request::Lift(project) => handle.lift(project).await.map(Reply::Lifted),
         Request::Reload => handle.reload().await.map(|()| Reply::Reloads),
         Request::Overview => handle.overview().await.map(Reply::Overview),
@@ -305,14 +305,14 @@ impl Client {
         }
     }
 
-    /// Does not want a request any more. Returns whether there was one.
+    /// Does not want a request any more.
     ///
     /// # Errors
     ///
     /// As [`Self::ask`].
-    pub async fn cancel(mut self, request: RequestId) -> Result<bool, DaemonError> {
-        match self.request(Request::Cancel(request)).await? {
-            Reply::Cancelled(known) => Ok(known),
+    pub async fn cancel(mut self, cancel: Cancel) -> Result<Cancelled, DaemonError> {
+        match self.request(Request::Cancel(cancel)).await? {
+            Reply::Cancelled(cancelled) => Ok(cancelled),
             other => Err(other.into_error()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eeveon_core::{CommitId, DeploymentId, ProjectName};
+use eeveon_core::{Actor, CommitId, DeploymentId, ProjectName};
 use eeveon_store::Delivery;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -52,6 +52,32 @@ pub enum News {
     Ended(End),
 }
 
+/// A request that is not wanted any more.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cancel {
+    /// Which.
+    pub request: RequestId,
+    /// By whom.
+    pub by: Actor,
+    /// Why, in their words.
+    pub why: Option<String>,
+    /// Whether it goes on when others want the same.
+    pub unless_shared: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cancelled {
+    /// It does not wait any more, or is taken back.
+    Cancelled,
+    /// It goes on, as others want the same.
+    Shared,
+    /// There is no such request, or it is over.
+    Unknown,
+}
+
 /// How things stand.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Overview {
@@ -67,6 +93,9 @@ pub struct Overview {
     pub held: Vec<(ProjectName, String)>,
     /// Projects whose repository cannot be seen, and why.
     pub unseen: Vec<(ProjectName, String)>,
+    /// Why the queue cannot be saved now, and nothing is taken on or begun.
+    #[serde(default)]
+    pub unsaved: Option<String>,
 }
 
 pub(crate) enum Message {
@@ -81,8 +110,8 @@ pub(crate) enum Message {
         news: mpsc::Sender<News>,
     },
     Cancel {
-        request: RequestId,
-        known: oneshot::Sender<bool>,
+        cancel: Cancel,
+        answer: oneshot::Sender<Cancelled>,
     },
     Lift {
         project: ProjectName,
@@ -189,14 +218,14 @@ impl Handle {
         Err(DaemonError::Gone)
     }
 
-    /// Does not want a request any more. One that runs is taken back. Returns whether there was one.
+    /// Does not want a request any more. One that runs is taken back.
     ///
     /// # Errors
     ///
     /// `daemon/ended`.
-    pub async fn cancel(&self, request: RequestId) -> Result<bool, DaemonError> {
-        let (known, answered) = oneshot::channel();
-        self.send(Message::Cancel { request, known }).await?;
+    pub async fn cancel(&self, cancel: Cancel) -> Result<Cancelled, DaemonError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Cancel { cancel, answer }).await?;
         answered.await.map_err(|_| DaemonError::Gone)
     }
 

@@ -3,7 +3,7 @@
 use eeveon_core::ProjectName;
 use serde::{Deserialize, Serialize};
 
-use crate::words::{Ask, RequestId, Want};
+use crate::words::{Ask, Held, RequestId, Want};
 
 /// A request that waits.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -49,15 +49,14 @@ impl Lane {
         self.waiting.insert(place, waiting);
     }
 
-    /// Returns the place of the next request that may start; while the windows are `shut`, of the next
-    /// one that starts all the same.
-    pub(crate) fn next(&self, shut: bool) -> Option<usize> {
-        self.waiting.iter().position(|waiting| !shut || waiting.ask.is_exempt())
+    /// Returns the place of the next request that may start under `held`.
+    pub(crate) fn next(&self, held: Held) -> Option<usize> {
+        self.waiting.iter().position(|waiting| waiting.ask.may_start(held))
     }
 
-    /// Takes the next request.
-    pub(crate) fn take(&mut self, shut: bool) -> Option<Waiting> {
-        self.next(shut).map(|place| self.waiting.remove(place))
+    /// Takes the next request that may start under `held`.
+    pub(crate) fn take(&mut self, held: Held) -> Option<Waiting> {
+        self.next(held).map(|place| self.waiting.remove(place))
     }
 
     /// Finds the request that cannot wait beside one for `want`.

@@ -16,7 +16,7 @@ pub use crate::lane::Waiting;
 use crate::{
     error::DaemonError,
     lane::{self, Lane},
-    words::{Answer, Ask, Decision, Event, Fate, Limits, Refusal, RequestId, Seen, Start, Want},
+    words::{Answer, Ask, Decision, Event, Fate, Held, Limits, Refusal, RequestId, Seen, Start, Want},
 };
 
 /// The format a queue is saved in.
@@ -74,8 +74,8 @@ struct Format {
 pub struct Queue {
     limits: Limits,
     saved: Saved,
-    /// Projects whose deployments may not start now.
-    held: BTreeSet<ProjectName>,
+    /// Projects of which not everything may start now.
+    held: BTreeMap<ProjectName, Held>,
     /// It was read, and what ran when it was saved has not been dealt with yet.
     asleep: bool,
 }
@@ -93,7 +93,7 @@ impl Queue {
             running: BTreeMap::new(),
             aside: VecDeque::new(),
         };
-        Self { limits, saved, held: BTreeSet::new(), asleep: false }
+        Self { limits, saved, held: BTreeMap::new(), asleep: false }
     }
 
     /// Returns the queue as text, for [`Self::load`].
@@ -132,7 +132,7 @@ impl Queue {
         if distinct.len() != requests.len() || distinct.last().is_some_and(|last| **last >= saved.next) {
             return Err(damaged("a number is used twice"));
         }
-        Ok(Self { limits, saved, held: BTreeSet::new(), asleep: true })
+        Ok(Self { limits, saved, held: BTreeMap::new(), asleep: true })
     }
 
     /// Returns a moment that is later than all before, for [`Want::Newest`].
@@ -163,10 +163,14 @@ impl Queue {
                 let died = self.stop_running(request);
                 decisions.extend(died.and_then(|running| self.put_back(running, deaths)));
             }
+            Event::Deferred(request) => {
+                let deferred = self.stop_running(request);
+                decisions.extend(deferred.and_then(|running| self.put_back(running, 0)));
+            }
             Event::Cancel(request) => decisions.extend(self.cancel(request)),
             Event::Lift(project) => self.saved.aside.retain(|aside| aside.ask.project != project),
-            Event::Hold(project) => drop(self.held.insert(project)),
-            Event::Release(project) => drop(self.held.remove(&project)),
+            Event::Hold { project, held } => drop(self.held.insert(project, held)),
+            Event::Gone(project) => decisions.extend(self.forget(&project)),
             Event::Drain => self.saved.draining = true,
             Event::Restarted => {
                 // After an orderly end, what still ran was interrupted and did not kill anything.
@@ -204,18 +208,20 @@ impl Queue {
             let starts_as_soon = rival.ask.is_exempt() || !ask.is_exempt();
             if starts_as_soon && lane::waiting_does(&rival.ask.want, &ask.want) {
                 lane::refresh(&mut rival.ask.want, &ask.want);
+                rival.ask.join(&ask);
                 let commit = rival.ask.want.commit().cloned();
                 return (Answer::Coalesced { into: rival.request, commit }, None);
             }
             let earlier = rival.request;
-            let ask = Ask { outside_window: ask.outside_window || rival.ask.outside_window, ..ask };
+            let mut ask = ask;
+            ask.join(&rival.ask);
             *rival = Waiting { request, ask, deaths: 0 };
             let told = Decision::Told { request: earlier, fate: Fate::Replaced { by: request } };
             return (Answer::Replaced { earlier, position: self.position(request) }, Some(told));
         }
         let running = self.saved.running.get_mut(&project).filter(|running| !running.stopping);
         if let Some(running) = running.filter(|running| lane::running_does(&running.ask.want, &ask.want)) {
-            running.ask.outside_window |= ask.outside_window;
+            running.ask.join(&ask);
             let commit = running.ask.want.commit().cloned();
             return (Answer::Coalesced { into: running.request, commit }, None);
         }
@@ -259,7 +265,7 @@ impl Queue {
 
     /// Puts a deployment whose process died back in line, as its project's next, or says why not.
     fn put_back(&mut self, running: Running, deaths: u8) -> Option<Decision> {
-        let Running { request, ask, deaths: before, stopping } = running;
+        let Running { request, mut ask, deaths: before, stopping } = running;
         let deaths = before.saturating_add(deaths);
         let told = |fate| Some(Decision::Told { request, fate });
         if stopping {
@@ -276,14 +282,13 @@ impl Queue {
         let lane = self.lane(project.clone());
         if let Some(rival) = lane.rival(&ask.want) {
             // Whichever stays does what the other wanted, and as soon.
-            let outside_window = ask.outside_window || rival.ask.outside_window;
             // Of two rollbacks the one asked for last is meant.
             if ask.want.is_rollback() || lane::waiting_does(&rival.ask.want, &ask.want) {
-                rival.ask.outside_window = outside_window;
+                rival.ask.join(&ask);
                 let by = rival.request;
                 return told(Fate::Replaced { by });
             }
-            let ask = Ask { outside_window, ..ask };
+            ask.join(&rival.ask);
             let later = std::mem::replace(rival, Waiting { request, ask, deaths }).request;
             return Some(Decision::Told { request: later, fate: Fate::Replaced { by: request } });
         }
@@ -312,14 +317,24 @@ impl Queue {
         })
     }
 
+    /// Drops what waits for a project, and what was set aside.
+    fn forget(&mut self, project: &ProjectName) -> Vec<Decision> {
+        self.held.remove(project);
+        self.saved.aside.retain(|aside| aside.ask.project != *project);
+        let place = self.saved.lanes.iter().position(|lane| lane.project == *project);
+        let waiting = place.and_then(|place| self.saved.lanes.remove(place)).map(|lane| lane.waiting);
+        let told = |it: Waiting| Decision::Told { request: it.request, fate: Fate::Cancelled };
+        waiting.into_iter().flatten().map(told).collect()
+    }
+
     /// Starts as many deployments as may run.
     fn start(&mut self, decisions: &mut Vec<Decision>) {
         while !self.asleep && !self.saved.draining && self.saved.running.len() < self.limits.running.max(1) {
             let Some(mut lane) = self.next_turn().and_then(|place| self.saved.lanes.remove(place)) else {
                 return;
             };
-            let shut = self.held.contains(&lane.project);
-            let Some(Waiting { request, ask, deaths }) = lane.take(shut) else { continue };
+            let held = self.held(&lane.project);
+            let Some(Waiting { request, ask, deaths }) = lane.take(held) else { continue };
             if !lane.waiting.is_empty() {
                 self.saved.lanes.push_back(lane);
             }
@@ -333,7 +348,7 @@ impl Queue {
     fn next_turn(&mut self) -> Option<usize> {
         let lanes = self.saved.lanes.iter().enumerate();
         let mut free = lanes.filter(|(_, lane)| {
-            let may_start = lane.next(self.held.contains(&lane.project)).is_some();
+            let may_start = lane.next(self.held(&lane.project)).is_some();
             may_start && !self.saved.running.contains_key(&lane.project)
         });
         let first = free.clone().next()?.0;
@@ -357,6 +372,16 @@ impl Queue {
             lane.waiting.len().min(rounds)
         });
         before.sum::<usize>() + 1
+    }
+
+    /// Returns what of a project may not start now.
+    pub fn held(&self, project: &ProjectName) -> Held {
+        self.held.get(project).copied().unwrap_or_default()
+    }
+
+    /// Tells whether a request waits or runs.
+    pub fn has(&self, request: RequestId) -> bool {
+        self.waiting().any(|it| it.request == request) || self.running().any(|it| it.request == request)
     }
 
     /// Returns what waits, project by project in the order of their turns.

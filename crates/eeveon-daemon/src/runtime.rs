@@ -1,13 +1,21 @@
 //! The daemon at work: one loop that owns everything undecided, and tasks that look and deploy beside
 //! it. Whatever the loop takes on is saved before anything follows from it.
 
+mod deciding;
+mod projects;
 mod telling;
 mod triggers;
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use eeveon_core::{Clock, CommitId, DeploymentId, Durability, ProjectName};
-use eeveon_store::{Delivery, Store};
+use eeveon_core::{Clock, CommitId, DeploymentId, ProjectName};
+use eeveon_store::Store;
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::{
@@ -17,10 +25,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Answer, Ask, DaemonError, Decision, Done, End, Event, Fate, Graph, Handle, Limits, News, Overview,
-    Polling, PollingConfig, Progress, Project, Queue, RequestId, Start, Taken, Want, World,
+    Ask, Cancel, Cancelled, DaemonError, Decision, Done, End, Event, Fate, Graph, Handle, Limits, News,
+    Overview, Polling, PollingConfig, Progress, Project, Queue, RequestId, Start, Want, World,
     handle::Message,
-    saved::{self, Memory, Saved},
+    runtime::projects::Pause,
+    saved::{Memory, Saved},
 };
 
 /// How often project files are looked at for changes.
@@ -52,17 +61,30 @@ pub struct Daemon {
     memory: Memory,
     polling: Polling,
     projects: BTreeMap<ProjectName, Project>,
+    /// Projects that cannot be used now, and why.
+    unusable: BTreeMap<ProjectName, String>,
+    /// Projects that wait before something is tried again.
+    paused: BTreeMap<ProjectName, Pause>,
     held: BTreeMap<ProjectName, String>,
     unseen: BTreeMap<ProjectName, String>,
     followers: BTreeMap<RequestId, Vec<mpsc::Sender<News>>>,
+    /// Requests that more than one wanted, as far as this process knows.
+    shared: BTreeSet<RequestId>,
     underway: BTreeMap<RequestId, Underway>,
     /// What came of requests, until it was told.
     done: BTreeMap<RequestId, Done>,
     tasks: JoinSet<()>,
     /// When schedules and windows have to be gone through again, and when that was done last.
     go_through: Option<(Timestamp, Timestamp)>,
-    /// What earlier processes left is not dealt with yet, and nothing is started.
+    /// What was decided, and cannot be acted on before the queue is saved.
+    decided: Vec<Decision>,
+    /// Why the queue could not be saved, if so.
+    unsaved: Option<DaemonError>,
+    /// What earlier processes left is not dealt with yet.
     is_settling: bool,
+    /// All projects were told. Before that, and while it settles, nothing is started.
+    knows_projects: bool,
+    has_begun: bool,
     /// The daemon was asked to end.
     is_ending: bool,
     /// It was given time for that, and what still runs is taken back.
@@ -98,14 +120,21 @@ impl Daemon {
             memory,
             polling: Polling::new(polling, seed),
             projects: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+            paused: BTreeMap::new(),
             held: BTreeMap::new(),
             unseen: BTreeMap::new(),
             followers: BTreeMap::new(),
+            shared: BTreeSet::new(),
             underway: BTreeMap::new(),
             done: BTreeMap::new(),
             tasks: JoinSet::new(),
             go_through: None,
+            decided: Vec::new(),
+            unsaved: None,
             is_settling: true,
+            knows_projects: false,
+            has_begun: false,
             is_ending: false,
             is_late: false,
             drained: false,
@@ -122,7 +151,7 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// `daemon/store`: nothing is done that could not be saved, so it ends.
+    /// `daemon/store`: it was to end, and the store did not take what it had to leave to the next one.
     pub async fn run(mut self, shutdown: CancellationToken, grace: Duration) -> Result<(), DaemonError> {
         let (mut teller, enough) = (JoinSet::new(), CancellationToken::new());
         teller.spawn(telling::tell(Arc::clone(&self.world), enough.clone()));
@@ -160,8 +189,11 @@ impl Daemon {
                     self.world.say(None, "time is over: what still runs is taken back");
                     self.underway.values().for_each(|it| it.stop.cancel());
                     // The next daemon goes on with that.
-                    self.drained |= self.is_settling;
+                    self.drained |= !self.has_begun;
                 }
+            }
+            if let Some(error) = self.unsaved.take_if(|_| self.is_ending && self.underway.is_empty()) {
+                return Err(error);
             }
         }
         Ok(())
@@ -181,10 +213,19 @@ impl Daemon {
 
     async fn settled(&mut self) -> Result<(), DaemonError> {
         self.is_settling = false;
+        self.begin().await
+    }
+
+    /// Begins to carry out requests, once all is known for that.
+    async fn begin(&mut self) -> Result<(), DaemonError> {
+        if self.has_begun || self.is_settling || !self.knows_projects {
+            return Ok(());
+        }
         if self.is_ending {
             self.drained = true;
             return Ok(());
         }
+        self.has_begun = true;
         self.event(Event::Restarted).await?;
         self.follow_on().await
     }
@@ -195,14 +236,11 @@ impl Daemon {
             Message::Ask { answer, .. } if answer.is_closed() => Ok(()),
             Message::Ask { ask, delivery, news, answer } => {
                 let taken = self.take(ask, delivery.as_deref(), news).await;
-                let lost = taken.as_ref().err().filter(|it| matches!(it, DaemonError::Store { .. })).cloned();
                 let _asker_is_gone = answer.send(taken);
-                lost.map_or(Ok(()), Err)
+                Ok(())
             }
             Message::Follow { request, news } => {
-                let is_known = self.queue.waiting().any(|it| it.request == request)
-                    || self.queue.running().any(|it| it.request == request);
-                match is_known {
+                match self.queue.has(request) {
                     true => self.follow(request, news),
                     false => {
                         let end = End { fate: Fate::Ended, done: None };
@@ -211,11 +249,9 @@ impl Daemon {
                 }
                 Ok(())
             }
-            Message::Cancel { request, known } => {
-                let is_known = self.queue.waiting().any(|it| it.request == request)
-                    || self.queue.running().any(|it| it.request == request);
-                self.event(Event::Cancel(request)).await?;
-                let _asker_is_gone = known.send(is_known);
+            Message::Cancel { cancel, answer } => {
+                let cancelled = self.cancel(cancel).await?;
+                let _asker_is_gone = answer.send(cancelled);
                 Ok(())
             }
             Message::Lift { project, lifted } => {
@@ -243,6 +279,26 @@ impl Daemon {
         }
     }
 
+    /// Lets a request end that is not wanted any more.
+    async fn cancel(&mut self, cancel: Cancel) -> Result<Cancelled, DaemonError> {
+        let Cancel { request, by, why, unless_shared } = cancel;
+        if !self.queue.has(request) {
+            return Ok(Cancelled::Unknown);
+        }
+        if unless_shared && self.shared.contains(&request) {
+            return Ok(Cancelled::Shared);
+        }
+        if let Some(deployment) = self.underway.get(&request).and_then(|it| it.deployment) {
+            // Said first, so that its history names who did it.
+            let said = self.store.request_cancel(deployment, &by, why.as_deref(), self.clock.now()).await;
+            said.unwrap_or_else(
+                |error| tracing::warn!(%error, "who cancelled a deployment could not be noted"),
+            );
+        }
+        self.event(Event::Cancel(request)).await?;
+        Ok(Cancelled::Cancelled)
+    }
+
     /// Lets somebody follow a request that waits or runs.
     fn follow(&mut self, request: RequestId, news: mpsc::Sender<News>) {
         if let Some(underway) = self.underway.get(&request) {
@@ -258,93 +314,6 @@ impl Daemon {
     fn tell_followers(&mut self, request: RequestId, news: &News) {
         if let Some(followers) = self.followers.get_mut(&request) {
             followers.retain(|it| it.try_send(news.clone()).is_ok());
-        }
-    }
-
-    /// Takes on a request, and the delivery it came with, in one moment.
-    async fn take(
-        &mut self,
-        mut ask: Ask,
-        delivery: Option<&Delivery>,
-        news: Option<mpsc::Sender<News>>,
-    ) -> Result<Taken, DaemonError> {
-        let project = ask.project.clone();
-        self.hold_or_release(&project, self.clock.now()).await?;
-        let mut queue = self.queue.clone();
-        // Whoever asks from outside saw what it saw now.
-        if let Want::Newest { seen, .. } = &mut ask.want {
-            *seen = queue.seen_now();
-        }
-        let decisions = queue.handle(Event::Asked(ask));
-        let answered = decisions.iter().find_map(|it| match it {
-            Decision::Answer { request, answer } => Some((*request, answer.clone())),
-            _ => None,
-        });
-        let Some((request, answer)) = answered else { return Err(DaemonError::Gone) };
-        if let Answer::Refused(refusal) = answer {
-            // Nothing happened, so a delivery that is made again is no repetition.
-            return Err(DaemonError::Refused(refusal));
-        }
-        let states = saved::states(&queue, &self.progress, &self.memory)?;
-        match delivery {
-            Some(delivery) => {
-                if !self.store.take_delivery(delivery, &states).await? {
-                    return Ok(Taken::Repeated);
-                }
-            }
-            None => self.store.save_states(&states, Durability::Power).await?,
-        }
-        self.queue = queue;
-        self.polling.heard(&project, self.clock.now());
-        if let Some(news) = news {
-            let followed = if let Answer::Coalesced { into, .. } = &answer { *into } else { request };
-            self.follow(followed, news);
-        }
-        self.act(decisions);
-        Ok(Taken::Answered { request, answer })
-    }
-
-    /// Lets something happen: to the queue, then to the store, then to the world.
-    async fn event(&mut self, event: Event) -> Result<(), DaemonError> {
-        let decisions = self.queue.handle(event);
-        self.save().await?;
-        self.act(decisions);
-        Ok(())
-    }
-
-    async fn save(&mut self) -> Result<(), DaemonError> {
-        let states = saved::states(&self.queue, &self.progress, &self.memory)?;
-        Ok(self.store.save_states(&states, Durability::Process).await?)
-    }
-
-    fn act(&mut self, decisions: Vec<Decision>) {
-        for decision in decisions {
-            match decision {
-                Decision::Start(start) => self.start(start),
-                Decision::Stop(request) => {
-                    if let Some(underway) = self.underway.get(&request) {
-                        underway.stop.cancel();
-                    }
-                }
-                Decision::Told { request, fate } => {
-                    let done = self.done.remove(&request);
-                    if let Fate::SetAside { deaths } = fate {
-                        let words =
-                            format!("request {request} is set aside: it ended in a crash {deaths} times");
-                        self.world.say(None, &words);
-                    }
-                    if let Fate::Replaced { by } = fate {
-                        self.tell_followers(request, &News::Replaced { by });
-                        let followers = self.followers.remove(&request).unwrap_or_default();
-                        followers.into_iter().for_each(|it| self.follow(by, it));
-                    } else {
-                        self.tell_followers(request, &News::Ended(End { fate, done }));
-                        self.followers.remove(&request);
-                    }
-                }
-                Decision::Answer { .. } | Decision::Unknown(_) => {}
-                Decision::Drained => self.drained = true,
-            }
         }
     }
 
@@ -405,6 +374,15 @@ impl Daemon {
         if let Some(commit) = done.commit.as_ref().filter(|_| done.went_live) {
             self.progress.succeeded(&ask.project, commit);
         }
+        if done.again && done.deployment.is_none() && ask.is_automatic() && !running.stopping {
+            let why = done.failure.as_ref().map(|it| it.message.as_str());
+            if self.pause(&ask.project, why.unwrap_or("it could not begin")) {
+                self.hold_or_release(&ask.project, self.clock.now()).await?;
+                self.event(Event::Deferred(request)).await?;
+                return self.follow_on().await;
+            }
+        }
+        self.paused.remove(&ask.project);
         self.done.insert(request, done);
         self.event(Event::Ended(request)).await?;
         self.follow_on().await
@@ -424,6 +402,7 @@ impl Daemon {
             aside: self.queue.aside().map(|it| pair(&it.ask, it.request)).collect(),
             held: self.held.clone().into_iter().collect(),
             unseen: self.unseen.clone().into_iter().collect(),
+            unsaved: self.unsaved.as_ref().map(ToString::to_string),
         }
     }
 }

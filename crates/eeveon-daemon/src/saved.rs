@@ -7,7 +7,7 @@ use eeveon_store::Store;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{DaemonError, Limits, Progress, Queue};
+use crate::{DaemonError, End, Event, Limits, Progress, Queue, RequestId};
 
 /// The names of the daemon's states in the store.
 const QUEUE: &str = "daemon/queue";
@@ -61,6 +61,12 @@ impl Saved {
         })
     }
 
+    /// Drops what waits for a project that is no more, and what was seen of it.
+    pub fn forget(&mut self, project: &ProjectName) {
+        self.queue.handle(Event::Gone(project.clone()));
+        self.memory.asked.remove(project);
+    }
+
     /// Removes what was saved, also when it cannot be read. For whoever holds the daemon's lease.
     ///
     /// # Errors
@@ -81,6 +87,44 @@ impl Saved {
     }
 }
 
+/// So many requests are remembered after their end.
+const ENDS: u64 = 1_000;
+
+/// The version of [`Ended`]'s form.
+const END_FORMAT: u32 = 1;
+
+/// How a request ended. Its JSON form is stored.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    format: u32,
+    request: RequestId,
+    end: End,
+}
+
+impl Ended {
+    /// Returns what is to be saved of a request's end, in place of an older one's.
+    pub(crate) fn state(request: RequestId, end: End) -> Result<(String, Option<String>), DaemonError> {
+        let ended = Self { format: END_FORMAT, request, end };
+        Ok((name_of_end(request), Some(serde_json::to_string(&ended).map_err(|error| damaged(&error))?)))
+    }
+}
+
+fn name_of_end(request: RequestId) -> String {
+    format!("daemon/end/{}", request.0 % ENDS)
+}
+
+/// Returns how a request ended. Nothing when it did not yet, or a thousand have ended since.
+///
+/// # Errors
+///
+/// `daemon/store`, `daemon/newer-format` or `daemon/damaged-state`.
+pub async fn end_of(store: &dyn Store, request: RequestId) -> Result<Option<End>, DaemonError> {
+    let Some(text) = store.state(&name_of_end(request)).await? else { return Ok(None) };
+    check_format(&text, END_FORMAT)?;
+    let ended: Ended = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
+    Ok((ended.request == request).then_some(ended.end))
+}
+
 /// Returns the daemon's states under their names.
 pub(crate) fn states(
     queue: &Queue,
@@ -95,16 +139,22 @@ pub(crate) fn states(
     ])
 }
 
-fn read_memory(text: &str) -> Result<Memory, DaemonError> {
+/// Refuses what a newer version wrote.
+fn check_format(text: &str, known: u32) -> Result<(), DaemonError> {
     /// Reads the format, whatever else is there.
     #[derive(Deserialize)]
     struct Format {
         format: u32,
     }
     let Format { format } = serde_json::from_str(text).map_err(|error| damaged(&error))?;
-    if format > MEMORY_FORMAT {
-        return Err(DaemonError::Newer { what: "memory of the daemon", found: format, known: MEMORY_FORMAT });
+    match format > known {
+        true => Err(DaemonError::Newer { what: "memory of the daemon", found: format, known }),
+        false => Ok(()),
     }
+}
+
+fn read_memory(text: &str) -> Result<Memory, DaemonError> {
+    check_format(text, MEMORY_FORMAT)?;
     serde_json::from_str(text).map_err(|error| damaged(&error))
 }
 
@@ -115,6 +165,7 @@ fn damaged(error: &serde_json::Error) -> DaemonError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Fate;
     use eeveon_core::Diagnose as _;
 
     #[test]
@@ -131,6 +182,10 @@ mod tests {
         for newer in [golden.replace("\"format\":1", "\"format\":2"), "{\"format\":2}".to_owned()] {
             assert_eq!(read_memory(&newer).unwrap_err().code(), "daemon/newer-format");
         }
+        let end = End { fate: Fate::Replaced { by: RequestId(1008) }, done: None };
+        let (name, text) = Ended::state(RequestId(1007), end).unwrap();
+        let golden = include_str!("../tests/golden/end-1.json").trim_end();
+        assert_eq!((name.as_str(), text.as_deref()), ("daemon/end/7", Some(golden)));
         assert_eq!(read_memory("{}").unwrap_err().code(), "daemon/damaged-state");
     }
 }

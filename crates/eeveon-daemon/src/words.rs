@@ -101,6 +101,34 @@ impl Ask {
     pub fn is_exempt(&self) -> bool {
         self.outside_window || self.want.is_rollback()
     }
+
+    /// Tells whether nobody asked for it at that moment: something set it off.
+    pub fn is_automatic(&self) -> bool {
+        self.trigger != Trigger::Manual
+    }
+
+    /// Lets it have the rights of another one as well that it does the work of, whatever is held later.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.outside_window |= other.outside_window;
+        if self.is_automatic() && !other.is_automatic() {
+            (self.trigger, self.actor, self.reason) =
+                (other.trigger, other.actor.clone(), other.reason.clone());
+        }
+    }
+
+    /// Tells whether it may start under `held`.
+    pub(crate) fn may_start(&self, held: Held) -> bool {
+        (!held.shut || self.is_exempt()) && (!held.stopped || !self.is_automatic())
+    }
+}
+
+/// What may not start in a project now.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Held {
+    /// Its windows are shut: nothing may, except what is exempt.
+    pub shut: bool,
+    /// It does not deploy by itself: only what people ask for may.
+    pub stopped: bool,
 }
 
 /// How much the queue takes on.
@@ -132,13 +160,20 @@ pub enum Event {
     Died(RequestId),
     /// Somebody does not want a deployment any more.
     Cancel(RequestId),
+    /// A deployment could not begin now. It waits again, as its project's next, and has not died.
+    Deferred(RequestId),
     /// A project's deployments that were set aside may be asked for again.
     Lift(ProjectName),
-    /// A project's deployments may not start now, as its windows are shut. What is exempt may. Not saved: after a
-    /// restart it has to be said again, before [`Event::Restarted`].
-    Hold(ProjectName),
-    /// They may again.
-    Release(ProjectName),
+    /// So much of a project may not start from now on. Not saved: after a restart it has to be said again,
+    /// before [`Event::Restarted`].
+    Hold {
+        /// Which.
+        project: ProjectName,
+        /// How much.
+        held: Held,
+    },
+    /// A project is no more: nothing of it waits any longer. What runs goes on to its end.
+    Gone(ProjectName),
     /// Nothing is to be started any more, as the process is about to end. Requests are still taken, and
     /// carried out after the next start.
     Drain,

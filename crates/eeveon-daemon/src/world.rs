@@ -1,7 +1,7 @@
 //! What the daemon is put into: projects, repositories and deployments, as whoever composes it knows
 //! them.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 use eeveon_core::{CommitId, DeploymentId, Failure, ProjectName};
@@ -32,6 +32,9 @@ pub struct Project {
     pub after: Vec<Edge>,
 }
 
+/// All projects there are; with those that cannot be used now, why.
+pub type Projects = BTreeMap<ProjectName, Result<Project, String>>;
+
 /// What a look at a repository found.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sighting {
@@ -50,7 +53,8 @@ pub struct Done {
     pub commit: Option<CommitId>,
     /// Whether a release of it went live.
     pub went_live: bool,
-    /// Whether the same may be tried again by itself, because the cause may pass.
+    /// Whether the same may be tried again by itself, because the cause may pass. What nobody asked for
+    /// in person and did not come to a deployment then waits in line again.
     pub again: bool,
     /// What kept it from coming to a deployment.
     pub failure: Option<Failure>,
@@ -62,8 +66,10 @@ pub struct Done {
 /// no worse than the death of the process. `settle` runs beside looks, and before anything is carried out.
 #[async_trait]
 pub trait World: fmt::Debug + Send + Sync {
-    /// Returns all projects when any of them changed since the last call, and nothing otherwise.
-    async fn changed(&self) -> Option<Vec<Project>>;
+    /// Returns all projects when any of them changed since the last call, and nothing otherwise, or when
+    /// they cannot be told. Nothing is carried out before they were told once. One that is missing is no
+    /// more, and nothing of it waits any longer; of one that cannot be used now everything waits.
+    async fn changed(&self) -> Option<Projects>;
     /// Looks at a project's repository. Whether the newest commit is live need not be found out when it
     /// is `known`: nothing follows from it.
     ///

@@ -36,6 +36,9 @@ pub struct Delivery {
     pub why: String,
     /// The request it made, as JSON of its receiver's making. Holds no secret.
     pub ask: Option<String>,
+    /// The number, in its receiver's counting, of the request that does what it asks for.
+    #[serde(default)]
+    pub request: Option<u64>,
 }
 
 impl Delivery {

@@ -60,6 +60,12 @@ impl Freeze {
         let before = Freezes::change(&*app.store, &app.me, project.as_ref(), frozen).await;
         let before = before.map_err(StepError::from)?;
         following::wake_daemon(app).await;
+        if app.ui.json {
+            let changed =
+                serde_json::json!({ "project": project, "frozen": freezes, "was_frozen": before.is_some() });
+            app.ui.json(&changed)?;
+            return Ok(Exit::Done);
+        }
         let what = project.as_ref().map_or("everything", ProjectName::as_str);
         app.ui.note(Line::new(match (freezes, before) {
             (true, None) => {

@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 use eeveon_core::{Actor, Durability, ProjectName, StepError, Trigger, Untrusted};
-use eeveon_daemon::{Ask, DaemonError, Event, Limits, RequestId, Saved, Want, control::Client};
+use eeveon_daemon::{
+    Ask, Cancel, Cancelled, DaemonError, Event, Limits, RequestId, Saved, Want, control::Client,
+};
 use serde::Serialize;
 
 use crate::{
@@ -45,13 +47,13 @@ enum What {
 /// A request, as `queue --json` shows it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    request: RequestId,
+    pub(crate) request: RequestId,
     project: ProjectName,
-    /// `running`, `waiting` or `set_aside`.
+    /// `running`, `interrupted`, `waiting` or `set_aside`.
     pub(crate) state: &'static str,
-    want: Want,
+    pub(crate) want: Want,
     actor: Actor,
-    trigger: Trigger,
+    pub(crate) trigger: Trigger,
     reason: Option<Untrusted>,
     /// How often whoever carried it out died.
     deaths: u8,
@@ -82,7 +84,10 @@ impl Row {
 pub(crate) async fn rows(app: &App, project: Option<&ProjectName>) -> Result<Vec<Row>, CliError> {
     let saved = Saved::load(&*app.store, Limits::default()).await.map_err(StepError::from)?;
     let queue = &saved.queue;
-    let running = queue.running().map(|it| Row::new("running", it.request, &it.ask, it.deaths));
+    // What ran when a daemon was killed runs no more, and the next one goes on with it.
+    let is_at_work = Client::connect(app.home.root()).await.is_some();
+    let runs = if is_at_work { "running" } else { "interrupted" };
+    let running = queue.running().map(|it| Row::new(runs, it.request, &it.ask, it.deaths));
     let waiting = queue.waiting().map(|it| Row::new("waiting", it.request, &it.ask, it.deaths));
     let aside = queue.aside().map(|it| Row::new("set_aside", it.request, &it.ask, it.deaths));
     let all = running.chain(waiting).chain(aside);
@@ -120,6 +125,7 @@ async fn list(app: &App) -> Result<Exit, CliError> {
             Line::new(it.actor.label().for_terminal()),
             match it.state {
                 "running" => Line::default().good("runs"),
+                "interrupted" => Line::default().warn("interrupted; the next daemon goes on"),
                 "waiting" => Line::new("waits"),
                 _ => Line::default().bad(format!("set aside after {}", count(u64::from(it.deaths), "death"))),
             },
@@ -142,11 +148,14 @@ fn wanted(want: &Want) -> String {
 
 async fn cancel(app: &App, request: RequestId) -> Result<Exit, CliError> {
     let known = match Client::connect(app.home.root()).await {
-        Some(client) => client.cancel(request).await.map_err(StepError::from)?,
+        Some(client) => {
+            let cancelled = client.cancel(for_all(app, request)).await.map_err(StepError::from)?;
+            cancelled != Cancelled::Unknown
+        }
         None => {
             let known =
                 rows(app, None).await?.iter().any(|it| it.request == request && it.state != "set_aside");
-            change(app, Event::Cancel(request)).await?;
+            change(app, |saved| drop(saved.queue.handle(Event::Cancel(request)))).await?;
             known
         }
     };
@@ -154,8 +163,16 @@ async fn cancel(app: &App, request: RequestId) -> Result<Exit, CliError> {
         let message = format!("no request {request} waits or runs");
         return Err(CliError::usage(message, "`ee-deploy queue` lists them"));
     }
+    if app.ui.json {
+        app.ui.json(&serde_json::json!({ "request": request, "cancelled": true }))?;
+        return Ok(Exit::Done);
+    }
     app.ui.note(Line::new(format!("request {request} is cancelled; what it began is taken back")));
     Ok(Exit::Done)
+}
+
+fn for_all(app: &App, request: RequestId) -> Cancel {
+    Cancel { request, by: app.actor(), why: None, unless_shared: false }
 }
 
 async fn lift(app: &App, project: ProjectName) -> Result<Exit, CliError> {
@@ -163,15 +180,44 @@ async fn lift(app: &App, project: ProjectName) -> Result<Exit, CliError> {
         Some(client) => client.lift(project.clone()).await.map_err(StepError::from)?,
         None => {
             let rows = rows(app, Some(&project)).await?;
-            change(app, Event::Lift(project.clone())).await?;
+            change(app, |saved| drop(saved.queue.handle(Event::Lift(project.clone())))).await?;
             rows.iter().filter(|it| it.state == "set_aside").count()
         }
     };
+    if app.ui.json {
+        app.ui.json(&serde_json::json!({ "project": project, "lifted": lifted }))?;
+        return Ok(Exit::Done);
+    }
     app.ui.note(Line::new(match lifted {
         0 => format!("no request of {project} was set aside"),
         _ => format!("{} of {project} may be asked for again", count(lifted as u64, "request")),
     }));
     Ok(Exit::Done)
+}
+
+/// Drops what waits for a project that was removed, so that it does not wait for another one of its name.
+///
+/// # Errors
+///
+/// What the daemon saved cannot be read or changed.
+pub(crate) async fn forget(app: &App, project: &ProjectName) -> Result<(), CliError> {
+    if let Some(client) = Client::connect(app.home.root()).await {
+        for it in rows(app, Some(project)).await? {
+            // One that was set aside it does not know, and lifts below.
+            if let Some(client) = Client::connect(app.home.root()).await {
+                client.cancel(for_all(app, it.request)).await.map_err(StepError::from)?;
+            }
+        }
+        client.lift(project.clone()).await.map_err(StepError::from)?;
+        return Ok(());
+    }
+    let mut saved = Saved::load(&*app.store, Limits::default()).await.map_err(StepError::from)?;
+    let before = saved.states().map_err(StepError::from)?;
+    saved.forget(project);
+    if saved.states().map_err(StepError::from)? == before {
+        return Ok(());
+    }
+    change(app, |saved| saved.forget(project)).await
 }
 
 async fn clear(app: &App, yes: bool) -> Result<Exit, CliError> {
@@ -184,16 +230,20 @@ async fn clear(app: &App, yes: bool) -> Result<Exit, CliError> {
     let cleared = Saved::clear(&*app.store).await;
     held.give_back().await;
     cleared.map_err(StepError::from)?;
+    if app.ui.json {
+        app.ui.json(&serde_json::json!({ "cleared": true }))?;
+        return Ok(Exit::Done);
+    }
     app.ui.note(Line::new("nothing waits any more"));
     Ok(Exit::Done)
 }
 
 /// Changes what the last daemon left, as the only one who may.
-async fn change(app: &App, event: Event) -> Result<(), CliError> {
+async fn change(app: &App, change: impl FnOnce(&mut Saved)) -> Result<(), CliError> {
     let held = lease::of_daemon(app).await?;
     let changed = async {
         let mut saved = Saved::load(&*app.store, Limits::default()).await?;
-        saved.queue.handle(event);
+        change(&mut saved);
         Ok::<_, DaemonError>(app.store.save_states(&saved.states()?, Durability::Power).await?)
     }
     .await;

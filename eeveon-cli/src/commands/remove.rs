@@ -4,12 +4,14 @@ use std::{fs, path::Path};
 
 use clap::Args;
 use eeveon_core::{Fence, Permit, ProjectName, StepError};
+use eeveon_daemon::Freezes;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     App, CliError, Exit,
+    commands::queue,
     compose::Site,
-    deploying, hooks,
+    deploying, following, hooks,
     lease::{self, Wait},
     render::Line,
     settling,
@@ -49,6 +51,11 @@ impl Remove {
         let removed = self.remove(app, &name, &held).await;
         held.give_back().await;
         let kept = removed?;
+        if let Err(error) = forget_plans(app, &name).await {
+            let words =
+                format!("what was planned for {name} is still there, for another one of its name: {error}");
+            app.ui.warn(words);
+        }
         match app.ui.json {
             true => app.ui.json(&serde_json::json!({ "project": name, "removed": true, "kept": kept }))?,
             false => app.ui.out(Line::default().plain("removed ").strong(name.as_str()))?,
@@ -94,6 +101,17 @@ impl Remove {
         forget(app, name)?;
         Ok(kept)
     }
+}
+
+/// Drops requests and lifts a freeze of a project that is no more.
+async fn forget_plans(app: &App, name: &ProjectName) -> Result<(), CliError> {
+    queue::forget(app, name).await?;
+    let freezes = Freezes::load(&*app.store).await.map_err(StepError::from)?;
+    if freezes.projects.contains_key(name) {
+        Freezes::change(&*app.store, &app.me, Some(name), None).await.map_err(StepError::from)?;
+    }
+    following::wake_daemon(app).await;
+    Ok(())
 }
 
 /// What is refused is refused before anything is removed; everything else may stop half way.

@@ -3,12 +3,13 @@
 use std::io::IsTerminal as _;
 
 use clap::Args;
-use eeveon_core::{Feed, Outcome, ReleaseNumber, Seq, State, Untrusted};
+use eeveon_core::{Feed, Outcome, ReleaseNumber, Seq, State, Trigger, Untrusted};
 use eeveon_rollback::{self as rollback, RollbackError};
 use eeveon_store::Deployment;
 
 use crate::{
     App, CliError, Exit,
+    commands::queue,
     compose::Site,
     deploying, following,
     lease::{self, Wait},
@@ -71,7 +72,11 @@ impl Rollback {
             self.ask(app, &site, &situation, number, &crossed).await?;
         }
         if let Some(ending) = following::roll_back(app, &site, number, self.reason.as_deref()).await? {
-            return reporting::report(app, &site, ending).await;
+            let exit = reporting::report(app, &site, ending).await?;
+            if exit == Exit::Done {
+                tell_what_follows(app, &site).await?;
+            }
+            return Ok(exit);
         }
         let held = lease::hold(app, &site.name, site.seen(), Wait::DEFAULT).await?;
         let ending = async {
@@ -197,6 +202,19 @@ impl Rollback {
         }
         app.ui.confirm(&format!("roll {} back?", site.name), &app.interrupted).await
     }
+}
+
+/// Says what the daemon deploys next by itself: it waited before somebody went back.
+async fn tell_what_follows(app: &App, site: &Site) -> Result<(), CliError> {
+    let rows = queue::rows(app, Some(&site.name)).await?;
+    for it in rows.iter().filter(|it| it.trigger != Trigger::Manual && it.state != "set_aside") {
+        let (words, request, name) = (it.words(), it.request, &site.name);
+        let text = format!(
+            "{words} is next: `ee-deploy queue cancel {request}` drops it, `ee-deploy stop {name}` holds it back"
+        );
+        app.ui.note(Line::default().warn("  note  ").plain(text));
+    }
+    Ok(())
 }
 
 impl Rollback {

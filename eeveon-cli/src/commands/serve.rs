@@ -1,9 +1,9 @@
 //! `serve`: the daemon.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
-use eeveon_core::{ProjectName, SystemClock};
+use eeveon_core::{ProjectName, SystemClock, Untrusted};
 use eeveon_daemon::{
     Daemon, Handle, Limits, PollingConfig,
     control::{self, Control},
@@ -43,18 +43,12 @@ impl Serve {
         if self.print_unit {
             return print_unit(app);
         }
-        let listener = listen(app, self.listen).await?;
-        let grace = Duration::from_secs(self.grace);
-        watch(app, None, self.jobs, grace, Some(listener)).await
+        watch(app, None, self.jobs, Duration::from_secs(self.grace), Some(self.listen)).await
     }
 }
 
 /// Listens for webhooks, and says where.
-///
-/// # Errors
-///
-/// The address cannot be had.
-pub(crate) async fn listen(app: &App, at: SocketAddr) -> Result<Listener, CliError> {
+async fn listen(app: &App, at: SocketAddr) -> Result<Listener, CliError> {
     let config = ListenConfig { address: ListenAddress::Tcp(at), ..ListenConfig::default() };
     let listener = Listener::bind(config).await.map_err(eeveon_core::StepError::from)?;
     if let Some(address) = listener.local_addr() {
@@ -63,19 +57,24 @@ pub(crate) async fn listen(app: &App, at: SocketAddr) -> Result<Listener, CliErr
     Ok(listener)
 }
 
-/// Watches one project, or all, until the process is asked to stop.
+/// Watches one project, or all, until the process is asked to stop; with an address to `listen` on, takes
+/// webhooks there.
 ///
 /// # Errors
 ///
-/// Another daemon works in this home, or the store failed.
+/// Another daemon works in this home, the address cannot be had, the store failed, or the lease was lost.
 pub(crate) async fn watch(
     app: &App,
     only: Option<ProjectName>,
     jobs: Option<u16>,
     grace: Duration,
-    listener: Option<Listener>,
+    listen_on: Option<SocketAddr>,
 ) -> Result<Exit, CliError> {
     let held = lease::of_daemon(app).await?;
+    let listener = match listen_on {
+        Some(address) => Some(listen(app, address).await?),
+        None => None,
+    };
     // Fires when the process is asked to stop, and when the lease is lost.
     let shutdown = held.session.cancellation().clone();
     let control = Control::bind(app.home.root())
@@ -105,7 +104,11 @@ pub(crate) async fn watch(
     }
     held.give_back().await;
     result.map_err(eeveon_core::StepError::from)?;
-    Ok(Exit::Done)
+    match app.interrupted.is_cancelled() {
+        true => Ok(Exit::Done),
+        // Nobody asked it to end.
+        false => Err(CliError::DaemonLost),
+    }
 }
 
 /// Tells systemd that the daemon stops, once it does, and until then, as long as its loop answers, that it
@@ -145,10 +148,29 @@ fn notify_system(state: &str) {
     }
 }
 
+/// Returns a path as one word of a unit, whatever is in it (systemd.syntax(7), systemd.unit(5) on `%`).
+///
+/// # Errors
+///
+/// It has characters that no unit can have.
+fn quoted(path: &Path) -> Result<String, CliError> {
+    let text = path.to_str().filter(|text| !text.contains(char::is_control)).ok_or_else(|| {
+        let shown = Untrusted::from(path.display().to_string()).for_terminal();
+        CliError::usage(format!("a unit cannot name the path {shown}"), "move it to a path of plain text")
+    })?;
+    let text = text.replace('%', "%%");
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@%,:=".contains(c);
+    if text.chars().all(is_plain) {
+        return Ok(text);
+    }
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    Ok(format!("\"{text}\""))
+}
+
 fn print_unit(app: &App) -> Result<Exit, CliError> {
     let binary = crate::environment::Environment::program()
         .map_err(|error| CliError::io("find", "ee-deploy".as_ref(), error))?;
-    let (binary, home) = (binary.display(), app.home.root().display());
+    let (binary, home) = (quoted(&binary)?, quoted(app.home.root())?);
     let paths: Vec<String> = app
         .home
         .project_names()?
@@ -157,7 +179,10 @@ fn print_unit(app: &App) -> Result<Exit, CliError> {
         .map(|config| config.deploy.path)
         .filter(|path| !std::path::Path::new(path).starts_with(app.home.root()))
         .collect();
-    let writable: String = paths.iter().map(|path| format!("ReadWritePaths=-{path}\n")).collect();
+    let writable: String = paths
+        .iter()
+        .map(|path| Ok(format!("ReadWritePaths=-{}\n", quoted(path.as_ref())?)))
+        .collect::<Result<_, CliError>>()?;
     let user = match rustix::process::geteuid().is_root() {
         // Commands that build are kept within their memory by the system only for root.
         true => String::new(),
@@ -204,7 +229,9 @@ fn print_unit(app: &App) -> Result<Exit, CliError> {
          RestrictRealtime=yes\n\
          RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
          SystemCallArchitectures=native\n\
-         SystemCallFilter=@system-service @sandbox\n\
+         SystemCallFilter=@system-service\n\
+         # Sandboxes of their own; an older systemd does not know the name, and goes on without.\n\
+         SystemCallFilter=@sandbox\n\
          SystemCallErrorNumber=EPERM\n\
          CapabilityBoundingSet={capabilities}\n\
          \n\

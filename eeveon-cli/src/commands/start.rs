@@ -1,6 +1,7 @@
 //! `start` and `stop`: automatic deploys, on and off.
 
 use clap::Args;
+use eeveon_core::ProjectName;
 use eeveon_store::AutomaticOff;
 use jiff::Timestamp;
 
@@ -17,7 +18,7 @@ pub struct Start {
 
 /// Keep a project from deploying by itself.
 ///
-/// What runs goes on to its end. Commands deploy all the same.
+/// What runs goes on to its end, what waits waits on. Commands deploy all the same.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy stop shop --reason 'until the sale is over'")]
 pub struct Stop {
@@ -35,8 +36,7 @@ impl Start {
         let name = app.project(&self.name)?;
         app.store.set_automatic(&name, None).await?;
         following::wake_daemon(app).await;
-        app.ui.note(Line::new(format!("{name} deploys by itself as long as a daemon runs")));
-        Ok(Exit::Done)
+        told(app, &name, true, &format!("{name} deploys by itself as long as a daemon runs"))
     }
 }
 
@@ -47,8 +47,15 @@ impl Stop {
         let off = AutomaticOff { by: app.actor(), reason: self.reason, at: Timestamp::now() };
         app.store.set_automatic(&name, Some(off)).await?;
         following::wake_daemon(app).await;
-        app.ui
-            .note(Line::new(format!("{name} deploys only when somebody says so; `ee-deploy start {name}`")));
-        Ok(Exit::Done)
+        let words = format!("{name} deploys only when somebody says so; `ee-deploy start {name}`");
+        told(app, &name, false, &words)
     }
+}
+
+fn told(app: &App, name: &ProjectName, automatic: bool, words: &str) -> Result<Exit, CliError> {
+    match app.ui.json {
+        true => app.ui.json(&serde_json::json!({ "project": name, "automatic": automatic }))?,
+        false => app.ui.note(Line::new(words)),
+    }
+    Ok(Exit::Done)
 }

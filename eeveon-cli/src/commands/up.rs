@@ -7,7 +7,6 @@ use std::{
 
 use clap::Args;
 use eeveon_core::ProjectName;
-use eeveon_core::Trigger;
 use eeveon_daemon::control::Client;
 use eeveon_source::RepoUrl;
 
@@ -18,7 +17,6 @@ use crate::{
     config,
     deploying::{Ending, Wish},
     following,
-    lease::Wait,
     render::Line,
     reporting, view,
 };
@@ -95,17 +93,7 @@ impl Up {
             }
         }
         let site = Site::concerned(app, &name).await?;
-        let wish = Wish {
-            rev: None,
-            reason: None,
-            allow_older: false,
-            again: false,
-            irreversible: false,
-            outside_window: self.outside_window,
-            wait: Wait::DEFAULT,
-            actor: app.actor(),
-            trigger: Trigger::Manual,
-        };
+        let wish = Wish { outside_window: self.outside_window, ..Wish::by_hand(app) };
         let ending = following::deploy(app, &site, &wish).await;
         // Nothing was deployed: the next try begins anew, perhaps with other arguments. A deployment
         // that is still open needs its project, to be finished or taken back.
@@ -166,11 +154,7 @@ async fn watch(app: &App, name: ProjectName, listen: Option<SocketAddr>) -> Resu
         app.ui.note(Line::default().dim("  watch ").plain("the daemon of this home watches it from now on"));
         return Ok(Exit::Done);
     }
-    let listener = match listen {
-        Some(address) => Some(super::serve::listen(app, address).await?),
-        None => None,
-    };
-    super::serve::watch(app, Some(name), None, GRACE, listener).await
+    super::serve::watch(app, Some(name), None, GRACE, listen).await
 }
 
 fn is_live(ending: &Ending) -> bool {

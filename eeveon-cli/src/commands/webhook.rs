@@ -1,25 +1,26 @@
 //! `webhook`: what a forge is to be told, and what it told us.
 
 use clap::{Args, Subcommand};
-use eeveon_core::{SecretRef, Secrets as _, Trigger, Untrusted};
-use eeveon_daemon::{Ask, Want};
+use eeveon_core::{DeploymentId, Failure, Outcome, SecretRef, Secrets as _, StepError, Untrusted};
+use eeveon_daemon::{Ask, Fate, RequestId, Want, end_of};
 use eeveon_source::{
     RepoUrl,
     forge::{self, Provider},
 };
 use eeveon_store::DELIVERIES_KEPT;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::{
     App, CliError, Exit,
+    commands::queue,
     compose::Site,
     config,
     deploying::Wish,
     following,
     hooks::{self, Shown},
-    lease::Wait,
     render::{Line, Table, age},
-    reporting,
+    reporting, view,
 };
 
 /// Set up a forge's webhook, and see what it delivered.
@@ -167,7 +168,11 @@ fn guess(repo: &str) -> Provider {
 impl Deliveries {
     async fn run(&self, app: &App) -> Result<Exit, CliError> {
         let name = app.project(&self.name)?;
-        let deliveries = app.store.deliveries(&name, self.number).await?;
+        let mut deliveries = Vec::new();
+        for delivery in app.store.deliveries(&name, self.number).await? {
+            let came_to = came_to(app, &delivery).await?;
+            deliveries.push(Delivered { delivery, came_to });
+        }
         if app.ui.json {
             app.ui.json(&deliveries)?;
             return Ok(Exit::Done);
@@ -177,19 +182,85 @@ impl Deliveries {
             return Ok(Exit::Done);
         }
         let now = Timestamp::now();
-        let mut table = Table::new(&["WHEN", "FORGE", "ID", "TAKEN", "WHY"]);
-        for it in deliveries {
+        let mut table = Table::new(&["WHEN", "FORGE", "ID", "TAKEN", "WHY", "CAME TO"]);
+        for Delivered { delivery: it, came_to } in deliveries {
             table.row(vec![
                 Line::new(age(it.received_at, now)),
                 Line::new(it.provider),
                 Line::new(it.id),
                 Line::new(if it.accepted { "yes" } else { "no" }),
                 Line::new(it.why),
+                Line::new(came_to.map(|it| it.words()).unwrap_or_default()),
             ]);
         }
         table.print(&app.ui)?;
         Ok(Exit::Done)
     }
+}
+
+/// A delivery, and what came of it.
+#[derive(Serialize)]
+struct Delivered {
+    #[serde(flatten)]
+    delivery: eeveon_store::Delivery,
+    /// None: it asked for nothing, or that is too long ago.
+    came_to: Option<CameTo>,
+}
+
+/// What came of a request.
+#[derive(Serialize)]
+struct CameTo {
+    /// Its number, or that of the one that did it in its place.
+    request: RequestId,
+    /// `waiting`, `running`, `interrupted`, `set_aside` or `cancelled`; without a deployment `nothing`; else how
+    /// the deployment ended, such as `succeeded`, or `open`.
+    state: &'static str,
+    deployment: Option<DeploymentId>,
+    /// What kept it from coming to a deployment.
+    failure: Option<Failure>,
+}
+
+impl CameTo {
+    fn words(&self) -> String {
+        let Self { request, state, deployment, failure } = self;
+        match (deployment, failure) {
+            (Some(deployment), _) => format!("deployment {deployment}: {state}"),
+            (None, Some(failure)) => format!("{} [{}]", shown(&failure.message), failure.code),
+            (None, None) if *state == "nothing" => "nothing new".to_owned(),
+            (None, None) => format!("request {request}: {state}"),
+        }
+    }
+}
+
+/// Finds out what came of a delivery: the request that does it may have been replaced by others.
+async fn came_to(app: &App, delivery: &eeveon_store::Delivery) -> Result<Option<CameTo>, CliError> {
+    /// More than wait in line at any time.
+    const STEPS: usize = 1000;
+    let Some(mut request) = delivery.request.map(RequestId) else { return Ok(None) };
+    let rows = queue::rows(app, Some(&delivery.project)).await?;
+    for _ in 0..STEPS {
+        let came_to = |state| CameTo { request, state, deployment: None, failure: None };
+        if let Some(row) = rows.iter().find(|it| it.request == request) {
+            return Ok(Some(came_to(row.state)));
+        }
+        let Some(end) = end_of(&*app.store, request).await.map_err(StepError::from)? else { break };
+        let done = match end.fate {
+            Fate::Replaced { by } => {
+                request = by;
+                continue;
+            }
+            Fate::Cancelled => return Ok(Some(came_to("cancelled"))),
+            Fate::SetAside { .. } => return Ok(Some(came_to("set_aside"))),
+            Fate::Ended => end.done,
+        };
+        let (deployment, failure) = done.map(|it| (it.deployment, it.failure)).unwrap_or_default();
+        let state = match deployment {
+            Some(id) => view::deployment(app, id).await?.outcome.as_ref().map_or("open", Outcome::as_str),
+            None => "nothing",
+        };
+        return Ok(Some(CameTo { deployment, failure, ..came_to(state) }));
+    }
+    Ok(None)
 }
 
 impl Replay {
@@ -222,17 +293,8 @@ impl Replay {
             Want::Commit { commit, .. } => Some(commit.to_string()),
             Want::Rollback { .. } => None,
         };
-        let wish = Wish {
-            rev,
-            reason: Some(format!("delivery {} again", delivery.id)),
-            allow_older: false,
-            again: false,
-            irreversible: false,
-            outside_window: self.outside_window,
-            wait: Wait::DEFAULT,
-            actor: app.actor(),
-            trigger: Trigger::Manual,
-        };
+        let reason = Some(format!("delivery {} again", delivery.id));
+        let wish = Wish { rev, reason, outside_window: self.outside_window, ..Wish::by_hand(app) };
         let ending = following::deploy(app, &site, &wish).await?;
         reporting::report(app, &site, ending).await
     }

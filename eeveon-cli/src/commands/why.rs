@@ -18,7 +18,8 @@ use crate::{
 
 /// Tell why a project does not deploy, or why a deployment failed.
 ///
-/// For a project: every gate before its newest commit and the gate's state. For a deployment: what
+/// For a project: every gate before its newest commit and the gate's state; while another process
+/// works on it, those that can be told without disturbing it. For a deployment: what
 /// failed, why, the last output, and what serves now.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: ee-deploy why 42")]
@@ -47,13 +48,23 @@ impl Why {
 
 async fn why_project(app: &App, name: &ProjectName) -> Result<Exit, CliError> {
     let site = Site::concerned(app, name).await?;
-    let commit = site.source()?.resolve(&site.want(None), &deploying::looking(app)).await?;
-    // While another process works on the project, that is the answer; the mirror is its.
+    let mut states = gates::of_project(app, &site).await?;
+    let commit = match site.source()?.resolve(&site.want(None), &deploying::looking(app)).await {
+        Ok(commit) => commit,
+        Err(error) => {
+            states.push(gates::gate("repository", false, &error.to_string()));
+            return show(app, name, &states);
+        }
+    };
     let held = match lease::hold(app, name, site.seen(), Wait::No).await {
         Ok(held) => held,
+        // While another process works on the project the mirror is its.
         Err(CliError::Busy { holder, .. }) => {
-            let busy = eeveon_rollback::GateState { name: "lease".to_owned(), open: false, why: holder };
-            return show(app, name, &[busy]);
+            states.retain(|it| it.name != "lease");
+            states.insert(0, gates::gate("lease", false, &holder));
+            let situation = situation::survey(app, &site).await?;
+            states.extend(gates::of_commit(app, &site, &situation, &commit).await?);
+            return show(app, name, &states);
         }
         Err(error) => return Err(error),
     };

@@ -59,6 +59,10 @@ fn a_signed_delivery_deploys_once_and_an_unsigned_one_never() {
     assert!(again.contains("came before") || again.contains("ignored"), "{again}");
     let list = sandbox.run(&["webhook", "deliveries", "app", "--json"]).json();
     assert_eq!(list[0]["accepted"], true, "{list}");
+    assert_eq!(list[0]["came_to"]["deployment"], 2, "{list}");
+    assert_eq!(list[0]["came_to"]["state"], "succeeded", "{list}");
+    let list = sandbox.run(&["webhook", "deliveries", "app"]).expect_code(0);
+    assert!(list.stdout.contains("deployment 2: succeeded"), "{list}");
     let history = sandbox.run(&["history", "app", "--json"]).json();
     assert_eq!(history[0]["trigger"], "webhook");
     assert!(daemon.request("GET /readyz HTTP/1.1", "").starts_with("HTTP/1.1 200"));
@@ -91,4 +95,66 @@ fn a_unit_for_systemd_is_printed() {
     for line in ["Type=notify", "NoNewPrivileges=yes", "ProtectSystem=strict", "WantedBy=multi-user.target"] {
         assert!(unit.lines().any(|it| it == line), "{line}: {unit}");
     }
+}
+
+#[test]
+fn a_unit_names_paths_as_they_are() {
+    let sandbox = project("1h");
+    let file = sandbox.home().join("projects/app.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (path, odd) = (sandbox.site().display().to_string(), sandbox.path().join("50% off"));
+    std::fs::write(&file, text.replace(&path, odd.to_str().unwrap())).unwrap();
+    let unit = sandbox.run(&["serve", "--print-unit"]).expect_code(0).stdout;
+    let path = sandbox.path().join("50%% off");
+    let line = format!("ReadWritePaths=-\"{}\"", path.display());
+    assert!(unit.lines().any(|it| it == line), "{line}: {unit}");
+}
+
+#[test]
+fn a_second_daemon_takes_no_address_and_is_refused() {
+    let sandbox = project("1h");
+    let daemon = Daemon::start(&sandbox);
+    let ran = sandbox.run(&["serve", "--listen", "127.0.0.1:0"]).expect_code(13);
+    assert!(ran.stderr.contains("cli/daemon-runs") && !ran.stderr.contains("hooks"), "{ran}");
+    drop(daemon);
+}
+
+#[test]
+fn what_waits_for_a_file_that_cannot_be_read_waits_and_what_waits_for_a_project_that_is_removed_goes() {
+    let sandbox = project("100ms");
+    sandbox.run(&["freeze", "app", "--reason", "sale"]).expect_code(0);
+    let daemon = Daemon::start(&sandbox);
+    let requests = || sandbox.run(&["queue", "--json"]).json().as_array().unwrap().len();
+    eventually("a request in line", || requests() == 1);
+    let file = sandbox.home().join("projects/app.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "[source\n").unwrap();
+    daemon.hears("it cannot be used, and everything of it waits");
+    // Nothing else holds it now.
+    sandbox.run(&["freeze", "app", "--lift"]);
+    assert_eq!(requests(), 1);
+    std::fs::write(&file, text).unwrap();
+    daemon.hears("it can be used again");
+    daemon.hears("deployment 1 of release 1 succeeded");
+
+    sandbox.run(&["freeze", "app", "--reason", "sale"]).expect_code(0);
+    sandbox.commit("second", &[("a", "2")]);
+    eventually("a request in line", || requests() == 1);
+    sandbox.run(&["remove", "app", "--yes"]).expect_code(0);
+    assert_eq!(requests(), 0);
+    let frozen = sandbox.run(&["freeze", "--json"]).json();
+    assert_eq!(frozen.as_array().unwrap().len(), 0, "{frozen}");
+    drop(daemon);
+}
+
+#[test]
+fn what_was_interrupted_is_not_said_to_run() {
+    let sandbox = project("100ms");
+    sandbox.configure("build.commands = [\"sleep 1000\"]");
+    let daemon = Daemon::start(&sandbox);
+    let state = || sandbox.run(&["queue", "--json"]).json()[0]["state"].clone();
+    eventually("a deployment", || state() == "running");
+    daemon.signal("-KILL");
+    drop(daemon);
+    assert_eq!(state(), "interrupted");
 }

@@ -63,16 +63,23 @@ fn every_gate_is_listed_with_its_state() {
         "window",
         "queue",
         "dependency",
+        "something new",
         "quarantine",
         "order",
         "disk",
         "target",
-        "something new",
     ];
     assert_eq!(names, all, "{gates}");
     let why = sandbox.run(&["why", "app"]).expect_code(0);
     assert!(why.stdout.contains("app does not deploy by itself"), "{why}");
     assert!(why.stdout.contains("sale") && why.stdout.contains("api has not deployed this commit"), "{why}");
+    // Without the repository all that can be told is told.
+    let repo = sandbox.path().join("repo");
+    std::fs::rename(&repo, sandbox.path().join("away")).unwrap();
+    let why = sandbox.run(&["why", "app"]).expect_code(0);
+    assert!(why.stdout.contains("shut  repository") && why.stdout.contains("open  window"), "{why}");
+    assert!(why.stdout.contains("app would not deploy"), "{why}");
+    std::fs::rename(sandbox.path().join("away"), &repo).unwrap();
     let check = sandbox.run(&["check", "app"]).expect_code(20);
     assert!(check.stdout.contains("there is no such project"), "{check}");
     let status = sandbox.run(&["status", "app", "--json"]).json();

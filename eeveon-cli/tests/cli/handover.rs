@@ -1,7 +1,10 @@
 //! Commands beside a daemon: they hand it their request and follow it, and leave the same history as
 //! commands that do the work themselves.
 
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+};
 
 use serde_json::Value;
 
@@ -96,6 +99,46 @@ fn a_command_follows_the_daemon_and_its_interruption_takes_the_deployment_back()
     std::fs::write(sandbox.site().join("go"), "").unwrap();
     let ran = sandbox.run(&["deploy", "app"]).expect_code(0);
     assert!(ran.stdout.contains("release 2 is live") || ran.stdout.contains("release 1 is live"), "{ran}");
+    drop(daemon);
+}
+
+#[test]
+fn a_command_that_leaves_takes_nothing_from_others() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    sandbox.configure("build.commands = [\"test -e ../../go || sleep 1000\"]");
+    sandbox.configure("source.poll = false");
+    let daemon = Daemon::start(&sandbox);
+    let args = ["deploy", "app"];
+    let first = sandbox.start(&args);
+    let status = || sandbox.run(&["status", "app", "--json"]).json();
+    eventually("a build", || status()["running"]["step"].as_str().is_some_and(|it| it.starts_with("build/")));
+    // While it is worked on, why it does not deploy is told all the same.
+    let why = sandbox.run(&["why", "app"]).expect_code(0);
+    assert!(why.stdout.contains("shut  lease") && why.stdout.contains("open  something new"), "{why}");
+    let mut second = sandbox.start(&args);
+    let interrupt = |pid: u32| {
+        assert!(
+            std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success()
+        );
+    };
+    let mut said = BufReader::new(second.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("does the same") {
+        assert_ne!(said.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    interrupt(second.id());
+    said.read_to_string(&mut text).unwrap();
+    assert!(text.contains("cli/goes-on"), "{text}");
+    assert_eq!(second.wait().unwrap().code(), Some(10));
+    interrupt(first.id());
+    let ran = sandbox.finish(&args, first).expect_code(10);
+    assert!(ran.stderr.contains("cli/goes-on"), "{ran}");
+    assert!(status()["running"]["step"].is_string());
+    // For all, and on record.
+    sandbox.run(&["queue", "cancel", "1"]).expect_code(0);
+    daemon.hears("cancelled");
+    let why = sandbox.run(&["why", "1"]).expect_code(0);
+    assert!(why.stdout.contains("cancelled   by "), "{why}");
     drop(daemon);
 }
 

@@ -1,5 +1,5 @@
 //! What sets a deployment off without anybody asking: looks at repositories, schedules, and projects
-//! that waited for others; and the windows that hold it back.
+//! that waited for others.
 
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -9,16 +9,22 @@ use jiff::Timestamp;
 
 use super::Daemon;
 use crate::{
-    Answer, Ask, DaemonError, Decision, Event, Graph, Looked, Missed, Project, Schedule, Seen, Sighting,
-    State, Tell, Want, handle::Message,
+    Answer, Ask, DaemonError, Decision, Event, Looked, Missed, Project, Schedule, Seen, Sighting, Tell, Want,
+    handle::Message,
 };
 
 /// How often schedules and windows are gone through, when nothing is known to happen earlier.
 const GO_THROUGH: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 
+/// How soon it is tried again to save what could not be saved.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
+
 impl Daemon {
     /// Does what the time has come for; returns how long nothing will be.
     pub(super) async fn tick(&mut self) -> Result<Duration, DaemonError> {
+        if self.unsaved.is_some() {
+            self.save_and_act().await?;
+        }
         let now = self.clock.now();
         for project in self.polling.next(now) {
             self.look(project);
@@ -33,8 +39,9 @@ impl Daemon {
             }
         };
         let next = self.polling.next_due().map_or(next, |due| due.min(next));
-        let wait = next.duration_since(now);
-        Ok(Duration::try_from(wait).unwrap_or_default().max(Duration::from_millis(10)))
+        let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
+        let wait = if self.unsaved.is_some() { wait.min(SAVE_AGAIN) } else { wait };
+        Ok(wait.max(Duration::from_millis(10)))
     }
 
     /// Goes through all schedules and windows; returns when to do so again.
@@ -62,12 +69,13 @@ impl Daemon {
                 }
             }
         }
-        let names: Vec<ProjectName> = self.projects.keys().cloned().collect();
-        for name in names {
+        next =
+            self.paused.values().map(|it| it.until).filter(|until| now < *until).fold(next, Timestamp::min);
+        for name in self.names() {
             self.hold_or_release(&name, now).await?;
         }
         if is_news {
-            self.save().await?;
+            self.save_and_act().await?;
         }
         for (project, branch, schedule, key, handled) in asks {
             let want = Want::Newest { branch, commit: None, seen: self.queue.seen_now() };
@@ -81,7 +89,11 @@ impl Daemon {
 
     /// Asks for something nobody asked for, and takes `note` that it was in the same moment. Without a
     /// note, because the queue is full, whatever set it off does so again.
-    async fn ask_by_itself(&mut self, ask: Ask, note: impl FnOnce(&mut Self)) -> Result<(), DaemonError> {
+    pub(super) async fn ask_by_itself(
+        &mut self,
+        ask: Ask,
+        note: impl FnOnce(&mut Self),
+    ) -> Result<(), DaemonError> {
         let project = ask.project.clone();
         self.hold_or_release(&project, self.clock.now()).await?;
         let decisions = self.queue.handle(Event::Asked(ask));
@@ -95,9 +107,8 @@ impl Daemon {
             }
             _ => note(self),
         }
-        self.save().await?;
-        self.act(decisions);
-        Ok(())
+        self.decided.extend(decisions);
+        self.save_and_act().await
     }
 
     /// Starts a look at a project's repository.
@@ -114,6 +125,9 @@ impl Daemon {
 
     /// Asks for what waited for others and need not any more.
     pub(super) async fn follow_on(&mut self) -> Result<(), DaemonError> {
+        if !self.has_begun {
+            return Ok(());
+        }
         let busy: BTreeSet<ProjectName> = self.queue.running().map(|it| it.ask.project.clone()).collect();
         for ready in self.graph.ready(&self.progress, |project| busy.contains(project)) {
             let Some(project) = self.projects.get(&ready.project).filter(|it| it.automatic) else {
@@ -166,7 +180,7 @@ impl Daemon {
                 self.progress.succeeded(&name, &sighting.commit);
             }
             self.memory.asked.insert(name, sighting.commit);
-            self.save().await?;
+            self.save_and_act().await?;
             return self.follow_on().await;
         }
         if self.graph.missing(&self.progress, &name, &sighting.commit).is_some() {
@@ -175,91 +189,10 @@ impl Daemon {
         }
         self.ask_by_itself(ask, |daemon| _ = daemon.memory.asked.insert(name, sighting.commit)).await
     }
-
-    fn watch(&mut self, project: &Project, now: Timestamp) {
-        match &project.watch {
-            Some(watch) => self.polling.watch(project.name.clone(), watch.clone(), now),
-            None => {
-                self.polling.forget(&project.name);
-                self.unseen.remove(&project.name);
-            }
-        }
-    }
-
-    /// Takes over what changed in the project files.
-    pub(super) async fn reload(&mut self) -> Result<(), DaemonError> {
-        let Some(projects) = self.world.changed().await else { return Ok(()) };
-        let now = self.clock.now();
-        let names: BTreeSet<ProjectName> = projects.iter().map(|it| it.name.clone()).collect();
-        let gone: Vec<ProjectName> =
-            self.projects.keys().filter(|name| !names.contains(*name)).cloned().collect();
-        for name in gone {
-            self.projects.remove(&name);
-            self.polling.forget(&name);
-            self.unseen.remove(&name);
-            if self.held.remove(&name).is_some() {
-                self.event(Event::Release(name)).await?;
-            }
-        }
-        self.memory.asked.retain(|name, _| names.contains(name));
-        let edges = projects.iter().flat_map(|it| it.after.clone());
-        match Graph::new(edges) {
-            Ok(graph) => self.graph = graph,
-            Err(cycle) => {
-                self.graph = Graph::default();
-                let words = format!("projects wait for each other, so none of them follows another: {cycle}");
-                self.world.say(None, &words);
-            }
-        }
-        self.progress.prune(&self.graph);
-        for project in projects {
-            let known = self.projects.get(&project.name);
-            let other_branch = known.is_some_and(|known| known.branch != project.branch);
-            let switched_on = known.is_some_and(|known| !known.automatic && project.automatic);
-            let is_watched = known.is_some_and(|known| known.watch == project.watch);
-            if other_branch || switched_on {
-                // What came in the meantime is looked for again.
-                self.memory.asked.remove(&project.name);
-            }
-            if other_branch || switched_on || !is_watched {
-                self.watch(&project, now);
-            }
-            self.projects.insert(project.name.clone(), project);
-        }
-        let schedules: BTreeSet<String> =
-            self.projects.values().flat_map(schedules).map(|(key, ..)| key).collect();
-        self.memory.handled.retain(|key, _| schedules.contains(key));
-        self.go_through = None;
-        let names: Vec<ProjectName> = self.projects.keys().cloned().collect();
-        for name in names {
-            self.hold_or_release(&name, now).await?;
-        }
-        self.save().await
-    }
-
-    /// Lets a project's deployments wait, or not any more, as its windows say now.
-    pub(super) async fn hold_or_release(
-        &mut self,
-        name: &ProjectName,
-        now: Timestamp,
-    ) -> Result<(), DaemonError> {
-        let Some(project) = self.projects.get(name) else { return Ok(()) };
-        match (project.windows.may_start(now, project.expected), self.held.contains_key(name)) {
-            (State::Shut(shut), is_held) => {
-                self.held.insert(name.clone(), shut.to_string());
-                if is_held { Ok(()) } else { self.event(Event::Hold(name.clone())).await }
-            }
-            (State::Open, true) => {
-                self.held.remove(name);
-                self.event(Event::Release(name.clone())).await
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Returns a project's schedules, each with the name it is remembered by.
-fn schedules(project: &Project) -> impl Iterator<Item = (String, &Schedule, Missed)> {
+pub(super) fn schedules(project: &Project) -> impl Iterator<Item = (String, &Schedule, Missed)> {
     project
         .schedules
         .iter()
@@ -268,10 +201,16 @@ fn schedules(project: &Project) -> impl Iterator<Item = (String, &Schedule, Miss
 }
 
 /// Something nobody asked for.
-fn by_itself(project: ProjectName, want: Want, actor: Actor, trigger: Trigger, why: Option<&str>) -> Ask {
+pub(super) fn by_itself(
+    project: ProjectName,
+    want: Want,
+    actor: Actor,
+    trigger: Trigger,
+    why: Option<&str>,
+) -> Ask {
     Ask { project, want, actor, trigger, reason: why.map(Untrusted::from), outside_window: false }
 }
 
-fn newest(project: &Project, commit: Option<CommitId>, seen: Seen) -> Want {
+pub(super) fn newest(project: &Project, commit: Option<CommitId>, seen: Seen) -> Want {
     Want::Newest { branch: project.branch.clone(), commit, seen }
 }

@@ -1,7 +1,7 @@
 //! Short names for what tests write often.
 
 use eeveon_core::{Actor, CommitId, ProjectName, Trigger, Untrusted};
-use eeveon_daemon::{Ask, Seen, Want};
+use eeveon_daemon::{Ask, Cancel, RequestId, Seen, Want};
 use jiff::Timestamp;
 
 /// Reads a time such as `2026-03-29T02:30:00+01:00`.
@@ -39,6 +39,12 @@ pub(crate) fn ask(name: &str, want: Want) -> Ask {
         reason: None,
         outside_window: false,
     }
+}
+
+/// Somebody does not want a request any more, whoever else does.
+pub(crate) fn cancel(request: u64) -> Cancel {
+    let by = Actor::User(Untrusted::from("ada"));
+    Cancel { request: RequestId(request), by, why: None, unless_shared: false }
 }
 
 /// A person's request to go back.

@@ -8,7 +8,7 @@ use std::{
 
 use eeveon_core::{Diagnose as _, Untrusted};
 use eeveon_daemon::{
-    Answer, Fate, Freeze, News, Project, RequestId, Windows,
+    Answer, Cancelled, Fate, Freeze, News, Project, RequestId, Windows,
     control::{Client, Control, SOCKET},
 };
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    common::{project, push},
+    common::{cancel, project, push},
     runtime::world::{Ending, Scene, simple},
 };
 
@@ -103,8 +103,8 @@ async fn everything_else_is_answered_at_once() {
     let overview = post.client().await.overview().await.unwrap();
     assert_eq!(overview.running, [(project("a"), RequestId(1))]);
     assert_eq!(overview.waiting, [(project("b"), waits)]);
-    assert!(post.client().await.cancel(waits).await.unwrap());
-    assert!(!post.client().await.cancel(waits).await.unwrap());
+    assert_eq!(post.client().await.cancel(cancel(waits.0)).await.unwrap(), Cancelled::Cancelled);
+    assert_eq!(post.client().await.cancel(cancel(waits.0)).await.unwrap(), Cancelled::Unknown);
     assert_eq!(post.client().await.lift(project("a")).await.unwrap(), 0);
     post.client().await.reload().await.unwrap();
     let mut long = push("a", 1, 0);
@@ -192,7 +192,7 @@ async fn nothing_is_taken_from_who_went_away_before_the_daemon_looked() {
     let folder = tempfile::tempdir().unwrap();
     let control = Control::bind(folder.path()).unwrap();
     let mut stream = UnixStream::connect(folder.path().join(SOCKET)).await.unwrap();
-    stream.write_all(&line(1, &json!({ "ask": push("a", 1, 0) }))).await.unwrap();
+    stream.write_all(&line(2, &json!({ "ask": push("a", 1, 0) }))).await.unwrap();
     drop(stream);
     let post = Post::with(one(), folder, control).await;
     // The next one is heard later.
@@ -206,14 +206,14 @@ async fn nothing_is_taken_from_who_went_away_before_the_daemon_looked() {
 async fn who_talks_nonsense_is_hung_up_on() {
     let post = Post::new(one()).await;
     let overview = json!("overview");
-    assert!(post.say(&line(1, &overview)).await.contains("\"projects\":1"));
+    assert!(post.say(&line(2, &overview)).await.contains("\"projects\":1"));
     for nonsense in [
         "\n",
         "GET / HTTP/1.1\r\n\r\n",
         "{}\n",
-        "{\"version\":1}\n",
-        "{\"version\":1,\"request\":{\"destroy\":\"everything\"}}\n",
-        "{\"version\":1,\"request\":{\"cancel\":-1}}\n",
+        "{\"version\":2}\n",
+        "{\"version\":2,\"request\":{\"destroy\":\"everything\"}}\n",
+        "{\"version\":2,\"request\":{\"cancel\":-1}}\n",
         "{\"version\":-1,\"request\":\"overview\"}\n",
     ] {
         assert_eq!(post.say(nonsense.as_bytes()).await, "", "{nonsense}");
@@ -222,7 +222,7 @@ async fn who_talks_nonsense_is_hung_up_on() {
     let endless = [b'x'; 70_000];
     assert_eq!(post.say(&endless).await, "");
     // What is long and makes sense is too long all the same.
-    let mut long = line(1, &json!({ "lift": "a" }));
+    let mut long = line(2, &json!({ "lift": "a" }));
     let spaces = vec![b' '; 65_536];
     long.splice(0..0, spaces);
     assert_eq!(post.say(&long).await, "");
@@ -232,23 +232,23 @@ async fn who_talks_nonsense_is_hung_up_on() {
 #[tokio::test]
 async fn another_language_is_told_from_nonsense() {
     let post = Post::new(one()).await;
-    for version in [0, 2, 9] {
+    for version in [0, 1, 9] {
         let answer: Value = serde_json::from_str(&post.say(&line(version, &json!("sing"))).await).unwrap();
-        assert_eq!(answer, json!({ "other_version": { "version": 1 } }));
+        assert_eq!(answer, json!({ "other_version": { "version": 2 } }));
     }
     // And so it is by the other side.
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
     let answering = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(b"{\"other_version\":{\"version\":2}}\n").await.unwrap();
+        stream.write_all(b"{\"other_version\":{\"version\":3}}\n").await.unwrap();
         let mut heard = Vec::new();
         stream.read_to_end(&mut heard).await.unwrap();
     });
     let client = Client::connect(folder.path()).await.unwrap();
     let newer = client.overview().await.unwrap_err();
     assert_eq!(newer.code(), "daemon/newer-format");
-    assert!(newer.to_string().contains("format 2"), "{newer}");
+    assert!(newer.to_string().contains("format 3"), "{newer}");
     answering.await.unwrap();
 }
 

@@ -2,7 +2,7 @@
 
 use eeveon_core::{Diagnose, ReleaseNumber, Untrusted};
 use eeveon_daemon::{
-    Answer, Ask, Decision, Event, Fate, Limits, Queue, Refusal, RequestId, Seen, Want, queue::FORMAT,
+    Answer, Ask, Decision, Event, Fate, Held, Limits, Queue, Refusal, RequestId, Seen, Want, queue::FORMAT,
 };
 
 use crate::common::{ask, commit, project, push, rollback};
@@ -48,6 +48,16 @@ fn restarted(queue: &Queue) -> (Queue, Vec<Decision>) {
 
 fn queued(position: usize) -> Answer {
     Answer::Queued { position }
+}
+
+/// Shuts a project's windows.
+fn hold(name: &str) -> Event {
+    Event::Hold { project: project(name), held: Held { shut: true, stopped: false } }
+}
+
+/// Lets everything of a project start.
+fn release(name: &str) -> Event {
+    Event::Hold { project: project(name), held: Held::default() }
 }
 
 #[test]
@@ -210,14 +220,14 @@ fn the_queue_is_bounded_and_keeps_room_for_rollbacks() {
 #[test]
 fn who_is_held_waits_and_the_others_do_not() {
     let mut queue = queue(1);
-    queue.handle(Event::Hold(project("a")));
+    queue.handle(hold("a"));
     assert_eq!(request(&mut queue, push("a", 1, 1)), (queued(1), vec![]));
     assert_eq!(request(&mut queue, push("b", 1, 2)), (queued(2), vec![2]));
     assert!(ended(&mut queue, 2).is_empty());
     // Going back is always possible.
     assert_eq!(request(&mut queue, rollback("a")).1, [3]);
     assert!(ended(&mut queue, 3).is_empty());
-    assert_eq!(started(&queue.handle(Event::Release(project("a")))), [1]);
+    assert_eq!(started(&queue.handle(release("a"))), [1]);
 }
 
 #[test]
@@ -226,7 +236,7 @@ fn who_is_exempt_stays_so_whatever_takes_the_place() {
     let newest = || ask("a", Want::Newest { branch: "main".to_owned(), commit: None, seen: Seen(9) });
     // What waits for a window does nothing for one that does not.
     let mut queue = queue(1);
-    queue.handle(Event::Hold(project("a")));
+    queue.handle(hold("a"));
     request(&mut queue, push("a", 1, 1));
     let replaced = Answer::Replaced { earlier: RequestId(1), position: 1 };
     assert_eq!(request(&mut queue, urgent(push("a", 1, 1))), (replaced, vec![2]));
@@ -240,9 +250,9 @@ fn who_is_exempt_stays_so_whatever_takes_the_place() {
     ended(&mut queue, 4);
 
     // Who joins what was begun in time keeps it from being held after a death.
-    queue.handle(Event::Release(project("a")));
+    queue.handle(release("a"));
     assert_eq!(request(&mut queue, push("a", 5, 5)).1, [5]);
-    queue.handle(Event::Hold(project("a")));
+    queue.handle(hold("a"));
     assert!(matches!(request(&mut queue, urgent(push("a", 5, 6))).0, Answer::Coalesced { .. }));
     assert_eq!(started(&queue.handle(Event::Died(RequestId(5)))), [5]);
 
@@ -254,13 +264,67 @@ fn who_is_exempt_stays_so_whatever_takes_the_place() {
 
     // Of two that end up together the one that stays has the right of both.
     ended(&mut queue, 8);
-    queue.handle(Event::Release(project("a")));
+    queue.handle(release("a"));
     assert_eq!(request(&mut queue, newest()).1, [9]);
-    queue.handle(Event::Hold(project("a")));
+    queue.handle(hold("a"));
     request(&mut queue, urgent(push("a", 8, 10)));
     let decisions = queue.handle(Event::Died(RequestId(9)));
     assert_eq!(told(&decisions), [(10, Fate::Replaced { by: RequestId(9) })]);
     assert_eq!(started(&decisions), [9]);
+}
+
+#[test]
+fn who_is_stopped_does_only_what_people_ask_for() {
+    let mut queue = queue(1);
+    let stop = || Event::Hold { project: project("a"), held: Held { shut: false, stopped: true } };
+    queue.handle(stop());
+    assert_eq!(request(&mut queue, push("a", 1, 1)), (queued(1), vec![]));
+    assert_eq!(request(&mut queue, rollback("a")), (queued(1), vec![2]));
+    assert!(ended(&mut queue, 2).is_empty());
+    // Whoever wants the same in person does not wait, and neither does what takes that one's place.
+    let person = |number, seen| Ask { want: push("a", number, seen).want, ..rollback("a") };
+    let (answer, starts) = request(&mut queue, person(1, 2));
+    assert_eq!(
+        (answer, starts),
+        (Answer::Coalesced { into: RequestId(1), commit: Some(commit(1)) }, vec![1])
+    );
+    assert_eq!(request(&mut queue, person(2, 3)), (queued(1), vec![]));
+    assert!(matches!(request(&mut queue, push("a", 3, 4)).0, Answer::Replaced { .. }));
+    assert_eq!(ended(&mut queue, 1), [5]);
+    assert_eq!(queue.running().next().map(|it| it.ask.is_automatic()), Some(false));
+    ended(&mut queue, 5);
+    request(&mut queue, push("a", 4, 5));
+    assert_eq!(started(&queue.handle(release("a"))), [6]);
+}
+
+#[test]
+fn who_could_not_begin_is_next_again_and_has_not_died() {
+    let mut queue = queue(1);
+    request(&mut queue, push("a", 1, 1));
+    request(&mut queue, ask("a", Want::commit_itself(commit(9))));
+    queue.handle(hold("a"));
+    assert_eq!(queue.handle(Event::Deferred(RequestId(1))), []);
+    let decisions = queue.handle(release("a"));
+    assert!(
+        matches!(&decisions[..], [Decision::Start(it)] if (it.request.0, it.deaths) == (1, 0)),
+        "{decisions:?}"
+    );
+    // Somebody does not want it any more.
+    queue.handle(Event::Cancel(RequestId(1)));
+    let decisions = queue.handle(Event::Deferred(RequestId(1)));
+    assert_eq!((told(&decisions), started(&decisions)), (vec![(1, Fate::Cancelled)], vec![2]));
+}
+
+#[test]
+fn nothing_waits_for_a_project_that_is_gone() {
+    let mut queue = queue(1);
+    request(&mut queue, push("a", 1, 1));
+    request(&mut queue, push("a", 2, 2));
+    request(&mut queue, push("b", 1, 3));
+    let decisions = queue.handle(Event::Gone(project("a")));
+    assert_eq!(told(&decisions), [(2, Fate::Cancelled)]);
+    assert_eq!(ended(&mut queue, 1), [3]);
+    assert_eq!(queue.waiting().count(), 0);
 }
 
 #[test]
@@ -278,7 +342,7 @@ fn a_queue_that_was_drained_is_not_drained_again_before_it_is_restarted() {
     let mut queue = queue(1);
     queue.handle(Event::Drain);
     let mut again = Queue::load(&queue.save().unwrap(), Limits::default()).unwrap();
-    assert_eq!(again.handle(Event::Hold(project("a"))), []);
+    assert_eq!(again.handle(hold("a")), []);
     assert_eq!(request(&mut again, push("b", 1, 1)), (queued(1), vec![]));
     assert_eq!(started(&again.handle(Event::Restarted)), [1]);
 }
@@ -287,10 +351,10 @@ fn a_queue_that_was_drained_is_not_drained_again_before_it_is_restarted() {
 fn nothing_starts_before_what_ran_is_dealt_with() {
     let mut queue = queue(2);
     request(&mut queue, push("a", 1, 1));
-    queue.handle(Event::Hold(project("b")));
+    queue.handle(hold("b"));
     request(&mut queue, push("b", 1, 1));
     let mut again = Queue::load(&queue.save().unwrap(), Limits::default()).unwrap();
-    assert_eq!(again.handle(Event::Release(project("b"))), []);
+    assert_eq!(again.handle(release("b")), []);
     assert_eq!(request(&mut again, push("c", 1, 1)), (queued(2), vec![]));
     assert_eq!(started(&again.handle(Event::Restarted)), [1, 2, 3]);
 }

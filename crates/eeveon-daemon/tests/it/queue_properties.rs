@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use eeveon_core::{CommitId, ProjectName};
-use eeveon_daemon::{Answer, Ask, Decision, Event, Fate, Limits, Queue, RequestId, Want, queue::MOST_DEATHS};
+use eeveon_daemon::{
+    Answer, Ask, Decision, Event, Fate, Held, Limits, Queue, RequestId, Want, queue::MOST_DEATHS,
+};
 use proptest::prelude::*;
 
 use crate::common::{ask, commit, project, push, rollback};
@@ -20,8 +22,9 @@ enum Move {
     Restart,
     DrainAndRestart,
     Lift { project: u8 },
-    Hold { project: u8 },
-    Release { project: u8 },
+    Defer(u8),
+    Hold { project: u8, shut: bool, stopped: bool },
+    Gone { project: u8 },
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -37,8 +40,10 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(Move::Restart),
         1 => Just(Move::DrainAndRestart),
         1 => (0_u8..5).prop_map(|project| Move::Lift { project }),
-        2 => (0_u8..5).prop_map(|project| Move::Hold { project }),
-        2 => (0_u8..5).prop_map(|project| Move::Release { project }),
+        1 => any::<u8>().prop_map(Move::Defer),
+        4 => (0_u8..5, any::<bool>(), prop::bool::weighted(0.3))
+            .prop_map(|(project, shut, stopped)| Move::Hold { project, shut, stopped }),
+        1 => (0_u8..5).prop_map(|project| Move::Gone { project }),
     ];
     prop::collection::vec(one, 1..120)
 }
@@ -59,9 +64,11 @@ struct Model {
     waited: BTreeMap<ProjectName, usize>,
     starts: BTreeMap<RequestId, u8>,
     deaths: BTreeMap<RequestId, u8>,
-    held: BTreeSet<ProjectName>,
+    held: BTreeMap<ProjectName, Held>,
     /// Requests that do not wait for windows, and those that do what such a one wanted.
     urgent: BTreeSet<RequestId>,
+    /// Requests of people, and those that do what such a one wanted.
+    manual: BTreeSet<RequestId>,
 }
 
 impl Model {
@@ -72,6 +79,9 @@ impl Model {
                     let ask = ask.clone().expect("an answer without a question");
                     if ask.is_exempt() {
                         self.urgent.insert(*request);
+                    }
+                    if !ask.is_automatic() {
+                        self.manual.insert(*request);
                     }
                     assert!(self.asks.insert(*request, ask).is_none(), "a number was used twice");
                     match answer {
@@ -93,8 +103,7 @@ impl Model {
                 }
                 Decision::Start(start) => {
                     assert!(self.open.contains(&start.request), "{} was over", start.request);
-                    let may_start = !self.held.contains(&start.ask.project);
-                    assert!(may_start || self.urgent.contains(&start.request), "{} is held", start.request);
+                    assert!(self.may_start(start.request, &start.ask.project), "{} is held", start.request);
                     let before = self.running.insert(start.ask.project.clone(), start.request);
                     assert_eq!(before, None, "two at once in {}", start.ask.project);
                     assert_eq!(self.asks[&start.request].want.commit(), start.ask.want.commit());
@@ -128,23 +137,32 @@ impl Model {
         if !queue.is_draining() {
             let idle = queue.waiting().any(|waiting| {
                 let project = &waiting.ask.project;
-                let may_start = !self.held.contains(project) || self.urgent.contains(&waiting.request);
-                may_start && !self.running.contains_key(project)
+                self.may_start(waiting.request, project) && !self.running.contains_key(project)
             });
             assert!(!idle || self.running.len() == limits.running, "a place is free and somebody waits");
         }
+        let held = &self.held;
         self.waited.retain(|project, _| {
-            !self.held.contains(project) && queue.waiting().any(|waiting| waiting.ask.project == *project)
+            !held.contains_key(project) && queue.waiting().any(|waiting| waiting.ask.project == *project)
         });
-        let may_start = |project| !self.running.contains_key(project) && !self.held.contains(project);
+        let may_start = |project| !self.running.contains_key(project) && !self.held.contains_key(project);
         for waiting in queue.waiting().filter(|waiting| may_start(&waiting.ask.project)) {
             self.waited.entry(waiting.ask.project.clone()).or_default();
         }
     }
 
+    fn may_start(&self, request: RequestId, project: &ProjectName) -> bool {
+        let held = self.held.get(project).copied().unwrap_or_default();
+        let passes = |is_held: bool, rights: &BTreeSet<RequestId>| !is_held || rights.contains(&request);
+        passes(held.shut, &self.urgent) && passes(held.stopped, &self.manual)
+    }
+
     /// One request is done by another from now on.
     fn hang(&mut self, request: RequestId, on: RequestId) {
         self.hangs_on.insert(request, on);
+        if self.manual.contains(&request) {
+            self.manual.insert(on);
+        }
         if self.urgent.contains(&request) {
             self.urgent.insert(on);
         }
@@ -234,13 +252,23 @@ proptest! {
                 Move::Lift { project: number } => {
                     step(&mut queue, &mut model, Event::Lift(project(&name(number))));
                 }
-                Move::Hold { project: number } => {
-                    model.held.insert(project(&name(number)));
-                    step(&mut queue, &mut model, Event::Hold(project(&name(number))));
+                Move::Defer(place) => if let Some(request) = pick(&model, place) {
+                    model.running.retain(|_, running| *running != request);
+                    step(&mut queue, &mut model, Event::Deferred(request));
+                },
+                Move::Hold { project: number, shut, stopped } => {
+                    let (project, held) = (project(&name(number)), Held { shut, stopped });
+                    match shut || stopped {
+                        true => model.held.insert(project.clone(), held),
+                        false => model.held.remove(&project),
+                    };
+                    step(&mut queue, &mut model, Event::Hold { project, held });
                 }
-                Move::Release { project: number } => {
-                    model.held.remove(&project(&name(number)));
-                    step(&mut queue, &mut model, Event::Release(project(&name(number))));
+                Move::Gone { project: number } => {
+                    let gone = project(&name(number));
+                    model.held.remove(&gone);
+                    step(&mut queue, &mut model, Event::Gone(gone.clone()));
+                    prop_assert!(queue.waiting().chain(queue.aside()).all(|it| it.ask.project != gone));
                 }
                 Move::Restart | Move::DrainAndRestart => {
                     if matches!(next, Move::DrainAndRestart) {
@@ -252,16 +280,17 @@ proptest! {
                         }
                     }
                     queue = Queue::load(&queue.save().unwrap(), limits).unwrap();
-                    for held in &model.held {
-                        assert_eq!(queue.handle(Event::Hold(held.clone())), []);
+                    for (project, held) in &model.held {
+                        let hold = Event::Hold { project: project.clone(), held: *held };
+                        assert_eq!(queue.handle(hold), []);
                     }
                     step(&mut queue, &mut model, Event::Restarted);
                 }
             }
         }
         // Left alone, everything comes to an end.
-        while let Some(held) = model.held.pop_first() {
-            step(&mut queue, &mut model, Event::Release(held));
+        while let Some((project, _)) = model.held.pop_first() {
+            step(&mut queue, &mut model, Event::Hold { project, held: Held::default() });
         }
         for _ in 0..200 {
             let Some(request) = pick(&model, 0) else { break };

@@ -3,6 +3,7 @@
 mod asking;
 mod crashes;
 mod endings;
+mod holding;
 mod looking;
 mod timing;
 pub(crate) mod world;

@@ -79,7 +79,8 @@ async fn what_must_outlive_a_power_cut_is_synced() {
     }
     let (project, received_at) = (ProjectName::new("shop").unwrap(), Timestamp::UNIX_EPOCH);
     let [provider, id, why] = ["github", "1", "push"].map(str::to_owned);
-    let delivery = Delivery { project, provider, id, received_at, accepted: true, why, ask: None };
+    let delivery =
+        Delivery { project, provider, id, received_at, accepted: true, why, ask: None, request: None };
     for (durability, level) in [(Durability::Process, 1), (Durability::Power, 2)] {
         store.save_states(&[("a".to_owned(), None)], durability).await.unwrap();
         assert_eq!(synchronous().await, level);

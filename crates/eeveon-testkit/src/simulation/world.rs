@@ -14,7 +14,7 @@ use std::{
 
 use eeveon_core::{Actor, CommitId, ProjectName, Trigger, Untrusted};
 use eeveon_daemon::{
-    Ask, Decision, Event, Fate, Follow, Looked, RequestId, Seen, State, Want, random::Random,
+    Ask, Decision, Event, Fate, Follow, Held, Looked, RequestId, Seen, State, Want, random::Random,
 };
 use jiff::Timestamp;
 
@@ -425,8 +425,8 @@ impl<'a> World<'a> {
         let shut = windows.state(now) != State::Open && self.flaw != Some(Flaw::IgnoreWindows);
         for (setup, name) in self.scenario.projects.iter().zip(&self.settings.names) {
             if setup.window {
-                let event = if shut { Event::Hold(name.clone()) } else { Event::Release(name.clone()) };
-                let started = daemon.queue.handle(event);
+                let held = Held { shut, stopped: false };
+                let started = daemon.queue.handle(Event::Hold { project: name.clone(), held });
                 daemon.pending.extend(started);
             }
         }

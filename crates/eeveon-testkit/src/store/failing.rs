@@ -31,11 +31,14 @@ pub enum Loses {
     Answer,
 }
 
-/// A store that passes every call on to another one, except that one call fails.
+/// A store that passes every call on to another one, except that one call fails,
+/// or some in a row.
 #[derive(Debug)]
 pub struct FailingStore {
     inner: Arc<dyn Store>,
     at: u64,
+    /// How many calls from that one on fail.
+    calls_lost: u64,
     loses: Loses,
     calls: AtomicU64,
     struck: Mutex<Option<&'static str>>,
@@ -46,7 +49,15 @@ pub struct FailingStore {
 impl FailingStore {
     /// Makes a store in front of `inner` whose call number `at` fails, the first one being 1.
     pub fn new(inner: Arc<dyn Store>, at: u64, loses: Loses) -> Self {
-        Self { inner, at, loses, calls: AtomicU64::new(0), struck: Mutex::default(), deadly: None }
+        Self {
+            inner,
+            at,
+            calls_lost: 1,
+            loses,
+            calls: AtomicU64::new(0),
+            struck: Mutex::default(),
+            deadly: None,
+        }
     }
 
     /// Makes a store in front of `inner` whose caller dies at call number `at`: neither that call nor
@@ -54,6 +65,12 @@ impl FailingStore {
     /// it then.
     pub fn deadly(inner: Arc<dyn Store>, at: u64, loses: Loses) -> Self {
         Self { deadly: Some(CancellationToken::new()), ..Self::new(inner, at, loses) }
+    }
+
+    /// Lets `calls` fail in a row, and not only one.
+    #[must_use]
+    pub fn lasting(self, calls: u64) -> Self {
+        Self { calls_lost: calls, ..self }
     }
 
     /// Waits until the caller of a [`Self::deadly`] store has died.
@@ -72,7 +89,7 @@ impl FailingStore {
     /// Counts a call. Returns what it loses, if it is the one that fails.
     fn count(&self, method: &'static str) -> Option<Loses> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst).saturating_add(1);
-        if call == self.at {
+        if (self.at..self.at.saturating_add(self.calls_lost)).contains(&call) {
             *self.struck.lock().unwrap_or_else(PoisonError::into_inner) = Some(method);
             return Some(self.loses);
         }

@@ -245,6 +245,7 @@ pub fn delivery(name: &str, id: &str) -> Delivery {
         accepted: true,
         why: "push to `main` \u{1b}[31m日本".to_owned(),
         ask: None,
+        request: None,
     }
 }
 

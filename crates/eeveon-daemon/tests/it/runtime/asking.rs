@@ -1,13 +1,15 @@
 //! Asking a daemon, and following what becomes of it.
 
 use eeveon_core::DeploymentId;
-use eeveon_daemon::{Answer, Ask, End, Fate, Limits, News, RequestId, Taken, Want};
+use eeveon_daemon::{
+    Answer, Ask, Cancel, Cancelled, End, Fate, Limits, News, RequestId, Taken, Want, end_of,
+};
 use eeveon_store::Delivery;
 use futures::FutureExt as _;
 use tokio::sync::mpsc::{Receiver, error::TryRecvError};
 
 use super::world::{Ending, Scene, code, pass, simple};
-use crate::common::{ask, commit, project, push, second};
+use crate::common::{ask, cancel, commit, project, push, second};
 
 fn exact(name: &str, number: u64) -> Ask {
     ask(name, Want::commit_itself(commit(number)))
@@ -54,6 +56,7 @@ fn delivery(name: &str, id: &str) -> Delivery {
         accepted: true,
         why: "a push".to_owned(),
         ask: None,
+        request: None,
     }
 }
 
@@ -138,16 +141,16 @@ async fn what_waits_is_cancelled_and_what_runs_is_stopped() {
     let (_, mut running) = handle.ask_and_follow(exact("a", 1)).await.unwrap();
     let (_, mut waiting) = handle.ask_and_follow(exact("a", 2)).await.unwrap();
     pass(1).await;
-    assert!(handle.cancel(RequestId(2)).await.unwrap());
+    assert_eq!(handle.cancel(cancel(2)).await.unwrap(), Cancelled::Cancelled);
     assert_eq!(news(&mut waiting), [News::Ended(End { fate: Fate::Cancelled, done: None })]);
     assert_eq!(scene.stopped(), [0; 0]);
-    assert!(handle.cancel(RequestId(1)).await.unwrap());
+    assert_eq!(handle.cancel(cancel(1)).await.unwrap(), Cancelled::Cancelled);
     pass(1).await;
     assert_eq!(scene.stopped(), [1]);
     let all = news(&mut running);
     assert!(matches!(&all[2..], [News::Ended(End { fate: Fate::Ended, .. })]), "{all:?}");
     for over in [1, 2, 77] {
-        assert!(!handle.cancel(RequestId(over)).await.unwrap());
+        assert_eq!(handle.cancel(cancel(over)).await.unwrap(), Cancelled::Unknown);
     }
 }
 
@@ -165,7 +168,10 @@ async fn a_delivery_is_taken_once_whoever_dies() {
     assert_eq!(deliver(&scene).await, Taken::Repeated);
     pass(60).await;
     assert_eq!(scene.starts(), [1, 1], "begun, and begun again");
-    assert_eq!(scene.store.deliveries(&project("a"), 9).await.unwrap(), [delivery("a", "one")]);
+    assert_eq!(
+        scene.store.deliveries(&project("a"), 9).await.unwrap(),
+        [Delivery { request: Some(1), ..delivery("a", "one") }]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,8 +229,72 @@ async fn a_daemon_that_is_no_more_says_so() {
     assert_eq!(follow.recv().await, None);
     assert_eq!(code(waiter.await.unwrap()), "daemon/ended");
     assert_eq!(code(handle.ask(push("a", 1, 0), None).await), "daemon/ended");
-    assert_eq!(code(handle.cancel(RequestId(1)).await), "daemon/ended");
+    assert_eq!(code(handle.cancel(cancel(1)).await), "daemon/ended");
     assert_eq!(code(handle.lift(project("a")).await), "daemon/ended");
     assert_eq!(code(handle.reload().await), "daemon/ended");
     assert_eq!(code(handle.overview().await), "daemon/ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_want_too_goes_on_when_one_leaves() {
+    let scene = Scene::with([simple("a"), simple("b")]).await;
+    let handle = scene.handle();
+    let leave = |request| handle.cancel(Cancel { unless_shared: true, ..cancel(request) });
+    // Alone.
+    handle.ask(push("a", 1, 0), None).await.unwrap();
+    assert_eq!(leave(1).await.unwrap(), Cancelled::Cancelled);
+    pass(1).await;
+    // Somebody joins what runs, or takes the place of what waited.
+    handle.ask(push("a", 2, 0), None).await.unwrap();
+    handle.ask(push("a", 2, 0), None).await.unwrap();
+    assert_eq!(leave(2).await.unwrap(), Cancelled::Shared);
+    handle.ask(push("a", 3, 0), None).await.unwrap();
+    handle.ask(push("a", 4, 0), None).await.unwrap();
+    assert_eq!(scene.waiting().await, [5]);
+    assert_eq!(leave(5).await.unwrap(), Cancelled::Shared);
+    assert_eq!(leave(4).await.unwrap(), Cancelled::Unknown);
+    // Whoever says that it is for all is heard.
+    assert_eq!(handle.cancel(cancel(5)).await.unwrap(), Cancelled::Cancelled);
+    scene.end(2, Ending::Live).await;
+    assert_eq!(scene.starts(), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cancelled_what_runs_is_on_record() {
+    let scene = Scene::with([simple("a")]).await;
+    scene.handle().ask(push("a", 1, 0), None).await.unwrap();
+    pass(1).await;
+    let why = Some("wrong one".to_owned());
+    scene.handle().cancel(Cancel { why, ..cancel(1) }).await.unwrap();
+    let said = scene.store.cancel_requested(DeploymentId(1)).await.unwrap().unwrap();
+    assert_eq!((said.by, said.reason.as_deref()), (cancel(1).by, Some("wrong one")));
+    assert_eq!(scene.stopped(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_of_a_delivery_can_be_found() {
+    let mut scene = Scene::with([simple("a")]).await;
+    for (id, number) in [("one", 1), ("two", 2), ("three", 3), ("four", 3)] {
+        scene.handle().ask(push("a", number, 0), Some(delivery("a", id))).await.unwrap();
+    }
+    let store = scene.store.clone();
+    let requests = || async {
+        let deliveries = store.deliveries(&project("a"), 10).await.unwrap();
+        let mut requests: Vec<_> = deliveries.into_iter().map(|it| (it.id, it.request.unwrap())).collect();
+        requests.sort();
+        requests
+    };
+    let named = [("four", 3), ("one", 1), ("three", 3), ("two", 2)];
+    assert_eq!(requests().await, named.map(|(id, request)| (id.to_owned(), request)));
+    scene.end(1, Ending::Live).await;
+    scene.kill().await;
+    let end = |request| {
+        let store = store.clone();
+        async move { end_of(&*store, RequestId(request)).await.unwrap() }
+    };
+    let first = end(1).await.unwrap();
+    assert_eq!((first.fate, first.done.and_then(|it| it.deployment)), (Fate::Ended, Some(DeploymentId(1))));
+    assert_eq!(end(2).await.map(|it| it.fate), Some(Fate::Replaced { by: RequestId(3) }));
+    assert_eq!(end(3).await, None, "it is not over");
+    assert_eq!(end(1001).await, None, "another one");
 }

@@ -23,6 +23,7 @@ fn delivery() -> Delivery {
         accepted: true,
         why: "a push".to_owned(),
         ask: None,
+        request: None,
     }
 }
 
@@ -90,39 +91,80 @@ async fn without_a_failure_everything_happens_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_ends_the_daemon_and_nothing_is_lost() {
+async fn a_store_that_fails_for_a_while_is_tried_again_and_nothing_is_lost() {
     let mut struck = Vec::new();
-    for (call, loses) in (1..MOST).flat_map(|call| [(call, Loses::Call), (call, Loses::Answer)]) {
+    for (call, loses, lasts) in
+        (1..MOST).flat_map(|call| [(call, Loses::Call, 1), (call, Loses::Answer, 1), (call, Loses::Call, 20)])
+    {
         let inner: Arc<dyn eeveon_store::Store> = Arc::new(MemoryStore::new());
-        let failing = Arc::new(FailingStore::new(Arc::clone(&inner), call, loses));
+        let failing = Arc::new(FailingStore::new(Arc::clone(&inner), call, loses).lasting(lasts));
         let mut scene = world(Arc::clone(&failing) as Arc<_>);
-        let at = format!("call {call}, {loses:?}");
+        let at = format!("call {call}, {loses:?}, {lasts} times");
         match scene.load().await {
+            // Who cannot read what was left does not begin.
             Err(error) => {
                 assert_eq!(error.code(), "daemon/store", "{at}");
+                scene.store = inner;
+                scene.boot().await;
+                story(&scene).await.unwrap();
             }
             Ok(daemon) => {
                 scene.live(daemon);
                 let taken = story(&scene).await;
                 let Some(method) = failing.struck() else { break };
                 struck.push(method);
-                let why = scene.ended().await.unwrap_err();
-                assert_eq!(why.code(), "daemon/store", "{at}");
+                assert!(!scene.is_over(), "{at}");
                 if let Err(error) = taken {
-                    // Whoever asked is told the reason, unless the daemon had ended before.
-                    assert!(error == why || error.code() == "daemon/ended", "{at}: {error}");
+                    assert_eq!(error.code(), "daemon/store", "{at}");
+                    // As a forge does it.
+                    let again = scene.handle().ask(push("hooked", 2, 0), Some(delivery())).await;
+                    again.unwrap_or_else(|error| panic!("{at}: {error}"));
+                    pass(60).await;
                 }
+                let said = scene.said();
+                let count = |words: &str| said.iter().filter(|it| it.contains(words)).count();
+                assert_eq!(count("cannot be saved"), count("can be saved again"), "{at}: {said:?}");
             }
         }
-        scene.store = inner;
+        check(&scene, &at).await;
+        // What the next daemon finds is the same.
+        scene.kill().await;
         scene.boot().await;
-        story(&scene).await.unwrap();
+        pass(60).await;
         check(&scene, &at).await;
         scene.kill().await;
     }
     for method in ["take_delivery", "save_states"] {
         assert!(struck.contains(&method), "{method} never failed");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_save_takes_nothing_on_begins_nothing_and_ends_when_told_to() {
+    let mut scene = Scene::empty([simple("a"), simple("b")]);
+    let inner = Arc::clone(&scene.store);
+    scene.boot().await;
+    scene.handle().ask(push("a", 1, 0), None).await.unwrap();
+    pass(1).await;
+    scene.kill().await;
+    // The disk is full from here on.
+    scene.store = Arc::new(FailingStore::new(Arc::clone(&inner), 4, Loses::Call).lasting(u64::MAX / 2));
+    scene.boot().await;
+    assert_eq!(scene.starts(), [1], "it is not begun again before that is saved");
+    let refused = scene.handle().ask(push("b", 1, 0), None).await.unwrap_err();
+    assert_eq!(refused.code(), "daemon/store");
+    let overview = scene.handle().overview().await.unwrap();
+    assert!(overview.unsaved.is_some_and(|why| why.contains("told to fail")));
+    assert_eq!(scene.said().iter().filter(|it| it.contains("cannot be saved")).count(), 1);
+    pass(600).await;
+    assert!(!scene.is_over());
+    scene.ask_to_end().await;
+    assert_eq!(scene.ended().await.unwrap_err().code(), "daemon/store");
+
+    scene.store = inner;
+    scene.boot().await;
+    assert_eq!(scene.starts(), [1, 1]);
+    assert_eq!(scene.waiting().await, [0; 0], "what was refused was not taken");
 }
 
 #[tokio::test(start_paused = true)]

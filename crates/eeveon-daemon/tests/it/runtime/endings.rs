@@ -1,17 +1,17 @@
 //! Deployments that die, daemons that are killed, and daemons that end in good order.
 
 use eeveon_core::Diagnose as _;
-use eeveon_daemon::{DaemonError, End, Fate, News, Project, RequestId, Want};
+use eeveon_daemon::{Cancelled, DaemonError, End, Fate, News, Project, RequestId, Want};
 
 use super::{
     timing::shut_for_ever,
     world::{Ending, GRACE, Scene, pass, simple},
 };
-use crate::common::{ask, commit, project, push};
+use crate::common::{ask, cancel, commit, project, push};
 
 /// Three projects, two of which may be deployed at the same time.
 async fn three() -> Scene {
-    three_in(Scene::empty([simple("a"), simple("b"), simple("c")])).await
+    three_in(Scene::empty(["a", "b", "c", "d"].map(simple))).await
 }
 
 async fn three_in(mut scene: Scene) -> Scene {
@@ -82,7 +82,7 @@ async fn what_is_cancelled_when_its_daemon_dies_is_not_begun_again() {
     let scene = Scene::empty([simple("a"), simple("b"), simple("c")]);
     scene.be_stubborn();
     let mut scene = three_in(scene).await;
-    scene.handle().cancel(RequestId(1)).await.unwrap();
+    scene.handle().cancel(cancel(1)).await.unwrap();
     scene.kill().await;
     scene.boot().await;
     assert_eq!(scene.starts()[2..], [2, 3]);
@@ -130,7 +130,7 @@ async fn what_runs_too_long_is_taken_back_and_begun_again_by_the_next_daemon() {
 async fn what_somebody_cancelled_is_not_begun_again_by_the_next_daemon() {
     let mut scene = three().await;
     scene.ask_to_end().await;
-    scene.handle().cancel(RequestId(1)).await.unwrap();
+    scene.handle().cancel(cancel(1)).await.unwrap();
     scene.ended().await.unwrap();
     scene.boot().await;
     assert_eq!(scene.starts()[2..], [2, 3]);
@@ -191,7 +191,7 @@ async fn requests_are_taken_before_what_was_left_is_settled_and_carried_out_afte
     scene.hold_settling();
     scene.boot().await;
     let (_, mut follow) = scene.handle().ask_and_follow(push("d", 1, 0)).await.unwrap();
-    assert!(scene.handle().cancel(RequestId(2)).await.unwrap());
+    assert_eq!(scene.handle().cancel(cancel(2)).await.unwrap(), Cancelled::Cancelled);
     pass(60).await;
     assert_eq!(scene.starts(), [1, 2]);
     scene.release_settling().await;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use eeveon_core::{Diagnose as _, ReleaseNumber};
-use eeveon_daemon::{Ask, DaemonError, Limits, Project, RequestId, Seen, Want, Watch};
+use eeveon_daemon::{Ask, Cancelled, DaemonError, Limits, Project, Seen, Want, Watch};
 
 use super::world::{Ending, Scene, pass, simple};
-use crate::common::{ask, commit, project, push};
+use crate::common::{ask, cancel, commit, project, push};
 
 /// Somebody asks for the newest commit, whatever it is.
 fn newest(name: &str) -> Ask {
@@ -115,7 +115,7 @@ async fn what_was_cancelled_is_not_asked_for_again() {
     scene.push("a", 2);
     pass(20).await;
     assert_eq!(scene.waiting().await, [2]);
-    assert!(scene.handle().cancel(RequestId(2)).await.unwrap());
+    assert_eq!(scene.handle().cancel(cancel(2)).await.unwrap(), Cancelled::Cancelled);
     scene.end(1, Ending::Live).await;
     pass(60).await;
     assert_eq!(scene.starts(), [1]);
@@ -128,7 +128,7 @@ async fn what_was_stopped_is_not_asked_for_again_whatever_came_of_it() {
     scene.be_stubborn();
     scene.boot().await;
     pass(20).await;
-    assert!(scene.handle().cancel(RequestId(1)).await.unwrap());
+    assert_eq!(scene.handle().cancel(cancel(1)).await.unwrap(), Cancelled::Cancelled);
     scene.end(1, Ending::Later).await;
     pass(60).await;
     assert_eq!(scene.starts(), [1]);
@@ -247,9 +247,7 @@ async fn a_project_that_is_removed_is_forgotten() {
     scene.handle().reload().await.unwrap();
     let overview = scene.handle().overview().await.unwrap();
     assert_eq!([overview.projects, overview.held.len(), overview.unseen.len()], [0, 0, 0]);
-    // Nothing holds back any more what still waits: it ends as its world says.
-    pass(1).await;
-    scene.end(2, Ending::Failed).await;
+    assert_eq!(scene.waiting().await, [0; 0]);
     let looks = scene.looks().len();
     pass(60).await;
     assert_eq!(scene.looks().len(), looks);
@@ -259,7 +257,7 @@ async fn a_project_that_is_removed_is_forgotten() {
     scene.push("a", 1);
     scene.set([simple("a")]);
     pass(60).await;
-    assert_eq!(scene.starts(), [1, 2, 3]);
+    assert_eq!(scene.starts(), [1, 3]);
     scene.end(3, Ending::Failed).await;
     for projects in [Vec::new(), vec![simple("a")]] {
         scene.kill().await;
@@ -267,7 +265,7 @@ async fn a_project_that_is_removed_is_forgotten() {
         scene.boot().await;
         pass(60).await;
     }
-    assert_eq!(scene.starts(), [1, 2, 3, 4]);
+    assert_eq!(scene.starts(), [1, 3, 4]);
 }
 
 #[tokio::test(start_paused = true)]

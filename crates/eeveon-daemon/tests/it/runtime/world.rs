@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use eeveon_core::{Clock, CommitId, DeploymentId, Diagnose as _, ProjectName};
 use eeveon_daemon::{
-    Daemon, DaemonError, Done, Handle, Limits, PollingConfig, Project, RequestId, Sighting, Start, Watch,
-    Windows, World,
+    Daemon, DaemonError, Done, Handle, Limits, PollingConfig, Project, Projects, RequestId, Sighting, Start,
+    Watch, Windows, World,
 };
 use eeveon_store::{MemoryStore, Store};
 use jiff::{SignedDuration, Timestamp};
@@ -36,12 +36,16 @@ pub(crate) enum Ending {
     Failed,
     /// It failed, and may succeed later.
     Later,
+    /// It did not come to a deployment, and may later.
+    NotNow,
     Panic,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    projects: Vec<Project>,
+    projects: Projects,
+    /// Which projects there are cannot be told.
+    is_blind: bool,
     is_changed: bool,
     /// The newest commit of each repository; none: it cannot be seen.
     heads: BTreeMap<ProjectName, Option<CommitId>>,
@@ -75,8 +79,11 @@ impl Fake {
 
 #[async_trait]
 impl World for Fake {
-    async fn changed(&self) -> Option<Vec<Project>> {
+    async fn changed(&self) -> Option<Projects> {
         let mut state = self.state();
+        if state.is_blind {
+            return None;
+        }
         std::mem::take(&mut state.is_changed).then(|| state.projects.clone())
     }
 
@@ -133,10 +140,10 @@ impl World for Fake {
         }
         let went_live = ending == Ending::Live;
         Done {
-            deployment: Some(deployment),
+            deployment: (ending != Ending::NotNow).then_some(deployment),
             commit,
             went_live,
-            again: ending == Ending::Later,
+            again: matches!(ending, Ending::Later | Ending::NotNow),
             failure: None,
         }
     }
@@ -322,7 +329,20 @@ impl Scene {
     /// Changes all projects. The daemon notices in a few seconds.
     pub(crate) fn set(&self, projects: impl IntoIterator<Item = Project>) {
         let mut state = self.world.state();
-        (state.projects, state.is_changed) = (projects.into_iter().collect(), true);
+        state.projects = projects.into_iter().map(|it| (it.name.clone(), Ok(it))).collect();
+        state.is_changed = true;
+    }
+
+    /// Lets a project not be usable any more.
+    pub(crate) fn spoil(&self, name: &str) {
+        let mut state = self.world.state();
+        state.projects.insert(project(name), Err("it is broken".to_owned()));
+        state.is_changed = true;
+    }
+
+    /// Lets nobody tell which projects there are, or somebody again.
+    pub(crate) fn be_blind(&self, is_blind: bool) {
+        self.world.state().is_blind = is_blind;
     }
 
     /// Pushes a commit.
@@ -339,6 +359,13 @@ impl Scene {
     pub(crate) async fn end(&self, request: u64, ending: Ending) {
         self.finish(request, ending);
         rest().await;
+    }
+
+    /// Lets a deployment go live, if it runs.
+    pub(crate) fn end_if_runs(&self, request: u64) {
+        if let Some(end) = self.world.state().running.remove(&RequestId(request)) {
+            let _its_daemon_is_dead = end.send(Ending::Live);
+        }
     }
 
     /// Lets a deployment end in a moment.
