@@ -1,6 +1,8 @@
 //! The story of a deploy: find out what is asked for, take the lease, look at the world, plan,
 //! carry it out, tell how it ended. A rollback is the same story with an older release.
 
+use std::time::Instant;
+
 use eeveon_core::{
     Actor, CommitId, DeploymentId, EngineError, Failure, Feed, Kind, Permit, Plan, Quarantining, Release,
     ReleaseNumber, Request, Revision, TargetFacts, Trigger, strategy, strategy::Facts,
@@ -285,8 +287,11 @@ pub(crate) async fn fetch(
     let activity = Activity::begin(&app.ui, "fetch");
     let permit = Permit::new(held.session.fence(), held.session.cancellation().clone());
     let permit = permit.reporting(activity.reporter());
+    let began = Instant::now();
     match site.source()?.fetch(commit, situation.live_commit(), &permit).await {
         Ok(fetched) => {
+            let ms = began.elapsed().as_secs_f64() * 1e3;
+            tracing::info!(project = %site.name, %commit, bytes = fetched.bytes, ms, "fetched");
             let (commit, subject) =
                 (fetched.revision.commit.short(), fetched.revision.subject.for_terminal());
             let bytes = match fetched.bytes {

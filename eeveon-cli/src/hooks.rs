@@ -278,6 +278,10 @@ impl Webhooks for Hooks {
                 tracing::warn!(project = %to.project, %refusal, "the queue took no delivery");
                 Reply::Busy { retry_after: std::time::Duration::from_secs(30) }
             }
+            Err(error @ DaemonError::Store { .. }) => {
+                tracing::error!(project = %to.project, %error, "a delivery could not be taken");
+                Reply::Busy { retry_after: std::time::Duration::from_secs(30) }
+            }
             Err(_) => Reply::Failed,
         }
     }

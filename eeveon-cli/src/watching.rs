@@ -395,8 +395,8 @@ fn summed_up(ending: Ending) -> (Done, String) {
 /// Tells whether what kept a request from coming to a deployment may be over by itself later: somebody
 /// works on the project, a window is shut, a file cannot be read for a moment, the disk is full.
 fn may_pass(error: &CliError) -> bool {
-    let is_moment = matches!(error, CliError::Config(_) | CliError::Io { .. } | CliError::Store(_));
-    is_moment || error.retry() == Retry::Later || error.class() == Class::Unreachable
+    let is_passing = matches!(error.class(), Class::Unreachable | Class::Fault);
+    is_passing || matches!(error, CliError::Config(_)) || error.retry() == Retry::Later
 }
 
 fn not_opened(failure: Failure, again: bool) -> (Done, String) {

@@ -9,6 +9,7 @@ use eeveon_daemon::{
     control::{self, Control},
 };
 use eeveon_server::{ListenAddress, ListenConfig, Listener};
+use eeveon_store::SqliteStore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{App, CliError, Exit, hooks, lease, render::Line, watching::Watching};
@@ -75,6 +76,13 @@ pub(crate) async fn watch(
         Some(address) => Some(listen(app, address).await?),
         None => None,
     };
+    // What the daemon saves goes on being saved when the disk is full.
+    match SqliteStore::open(app.home.store()).await {
+        Ok(store) => {
+            store.keep_room().await.unwrap_or_else(|error| tracing::warn!(%error, "no room is kept"))
+        }
+        Err(error) => tracing::warn!(%error, "no room is kept"),
+    }
     // Fires when the process is asked to stop, and when the lease is lost.
     let shutdown = held.session.cancellation().clone();
     let control = Control::bind(app.home.root())

@@ -1,8 +1,12 @@
 //! Whatever went wrong, there is a way out that needs no knowledge of what is inside.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use crate::sandbox::Sandbox;
+use crate::{running::Daemon, sandbox::Sandbox};
 
 fn without_hooks(sandbox: &Sandbox) {
     let file = sandbox.home().join("projects/app.toml");
@@ -119,24 +123,20 @@ impl Drop for Mounted<'_> {
     }
 }
 
-#[test]
-fn going_back_works_on_a_full_disk() {
-    let sandbox = Sandbox::new(&[("a", "1")]);
-    let disk = sandbox.path().join("disk");
-    fs::create_dir(&disk).unwrap();
-    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(&disk).output();
+/// Mounts a file system of its own at a new folder, where this user may.
+fn mount(disk: &Path) -> Option<Mounted<'_>> {
+    fs::create_dir(disk).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(disk).output();
     if !mount.is_ok_and(|mount| mount.status.success()) {
         eprintln!("skipped: a file system cannot be mounted here");
-        return;
+        return None;
     }
-    let _mounted = Mounted(&disk);
-    let (home, site) = (disk.join("home"), disk.join("site"));
-    let run = |args: &[&str]| sandbox.run(&[&["--home", home.to_str().unwrap()], args].concat());
-    let (repo, site) = (sandbox.repo(), site.to_str().unwrap());
-    run(&["up", repo.to_str().unwrap(), "--once", "--name", "app", "--path", site]).expect_code(0);
-    sandbox.commit("second", &[("a", "2")]);
-    run(&["deploy", "app"]).expect_code(0);
-    // As full as can be: large pieces first, then small ones.
+    Some(Mounted(disk))
+}
+
+/// Fills a disk as full as can be, large pieces first, then small ones. Returns what takes up the space.
+fn fill(disk: &Path) -> Vec<PathBuf> {
+    let mut pieces = Vec::new();
     for size in [1 << 20, 4096, 1] {
         for n in 0.. {
             let piece = disk.join(format!("filler-{size}-{n}"));
@@ -144,9 +144,48 @@ fn going_back_works_on_a_full_disk() {
                 let _nothing_was_written = fs::remove_file(piece);
                 break;
             }
+            pieces.push(piece);
             assert!(n < 100_000);
         }
     }
+    pieces
+}
+
+#[test]
+fn a_daemon_on_a_full_disk_takes_deliveries_and_deploys_once_there_is_room() {
+    let sandbox = Sandbox::new(&[("a", "1")]);
+    let home = sandbox.home();
+    let Some(_mounted) = mount(&home) else { return };
+    sandbox.init(&[]).expect_code(0);
+    sandbox.configure("source.poll = false");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let shown = sandbox.run(&["webhook", "show", "app", "--provider", "gitlab", "--json"]).json();
+    let daemon = Daemon::start(&sandbox);
+    let pieces = fill(&home);
+    sandbox.commit("second", &[("a", "2")]);
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "1", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("No space left on device");
+    assert_eq!(sandbox.live("a").as_deref(), Some("1"));
+    for piece in pieces {
+        fs::remove_file(piece).unwrap();
+    }
+    daemon.hears("release 2 succeeded");
+    assert_eq!(sandbox.live("a").as_deref(), Some("2"));
+}
+
+#[test]
+fn going_back_works_on_a_full_disk() {
+    let sandbox = Sandbox::new(&[("a", "1")]);
+    let disk = sandbox.path().join("disk");
+    let Some(_mounted) = mount(&disk) else { return };
+    let (home, site) = (disk.join("home"), disk.join("site"));
+    let run = |args: &[&str]| sandbox.run(&[&["--home", home.to_str().unwrap()], args].concat());
+    let (repo, site) = (sandbox.repo(), site.to_str().unwrap());
+    run(&["up", repo.to_str().unwrap(), "--once", "--name", "app", "--path", site]).expect_code(0);
+    sandbox.commit("second", &[("a", "2")]);
+    run(&["deploy", "app"]).expect_code(0);
+    fill(&disk);
     sandbox.commit("third", &[("a", "3")]);
     let refused = run(&["deploy", "app"]);
     assert_ne!(refused.code, 0, "{refused}");

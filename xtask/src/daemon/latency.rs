@@ -44,10 +44,10 @@ pub(crate) fn run(folder: &Path, program: &Path, count: usize) -> Result<()> {
     place.add("p", &repo.folder().to_string_lossy(), "poll = false", "")?;
     let hook = place.hook("p")?;
     place.run(&["deploy", "p"])?;
-    let daemon = Daemon::start(&place)?;
+    let daemon = Daemon::start_with(&place, &["-v"])?;
     daemon.ready()?;
-    let (mut hooked, mut taken, mut alone, mut ended) =
-        (Spread::default(), Spread::default(), Spread::default(), Spread::default());
+    let (mut hooked, mut above, mut taken, mut alone, mut ended) =
+        (Spread::default(), Spread::default(), Spread::default(), Spread::default(), Spread::default());
     let (mut found, mut told, mut fetched) = (Spread::default(), Spread::default(), Spread::default());
     for nth in 1..=count {
         let commit = 2 * nth;
@@ -56,7 +56,8 @@ pub(crate) fn run(folder: &Path, program: &Path, count: usize) -> Result<()> {
         let answer = hook.deliver(daemon.address, &format!("latency-{commit}"))?;
         ensure!(answer.status == 202, "it was answered with {}: {}", answer.status, answer.body);
         taken.add(began.elapsed());
-        hooked.add(until_live(&place, commit, began)?);
+        let live = until_live(&place, commit, began)?;
+        hooked.add(live);
         thread::sleep(REST);
         wait("the deployment is recorded as done", || {
             let rows: Vec<Row> = serde_json::from_value(place.json(&["history", "p", "-n", "1"])?)?;
@@ -68,6 +69,9 @@ pub(crate) fn run(folder: &Path, program: &Path, count: usize) -> Result<()> {
             told.add(Duration::try_from(done - wall).unwrap_or_default());
             Ok(true)
         })?;
+        let fetch = fetch_time(&place.log()?, repo.id(commit)?).context("it tells of no fetch")?;
+        fetched.add(fetch);
+        above.add(live.saturating_sub(fetch));
 
         let commit = commit + 1;
         repo.push(commit)?;
@@ -78,17 +82,17 @@ pub(crate) fn run(folder: &Path, program: &Path, count: usize) -> Result<()> {
         let output = child.wait_with_output()?;
         ended.add(began.elapsed());
         ensure!(output.status.success(), "the command ended with {}", output.status);
-        fetched.add(fetch_time(&String::from_utf8_lossy(&output.stderr)).context("it tells of no fetch")?);
         thread::sleep(REST);
     }
     daemon.stop()?;
     println!("delivery in -> answered with 202       {taken}");
     println!("            -> deployment opened       {found}");
     println!("            -> live                    {hooked}");
+    println!("               without the fetch       {above}");
+    println!("               of the fetch            {fetched}");
     println!("            -> recorded as done        {told}");
     println!("`ee-deploy deploy` started -> live     {alone}");
     println!("                           -> ended    {ended}");
-    println!("  of which fetching, as it says itself {fetched}");
     Ok(())
 }
 
@@ -100,16 +104,12 @@ fn until_live(place: &Place, commit: usize, began: Instant) -> Result<Duration> 
     Ok(began.elapsed())
 }
 
-/// Finds the time in a line such as `ok  fetch  56 ms  ...`.
-fn fetch_time(said: &str) -> Option<Duration> {
-    let line = said.lines().find(|line| line.split_whitespace().nth(1) == Some("fetch"))?;
-    let mut words = line.split_whitespace().skip(2);
-    let number: f64 = words.next()?.parse().ok()?;
-    match words.next()? {
-        "ms" => Some(Duration::from_secs_f64(number / 1000.0)),
-        "s" => Some(Duration::from_secs_f64(number)),
-        _ => None,
-    }
+/// Finds the time in the line of the log that tells of a commit's fetch.
+fn fetch_time(log: &str, commit: &str) -> Option<Duration> {
+    let is_it = |line: &&str| line.contains(" fetched ") && line.contains(&format!("commit={commit}"));
+    let line = log.lines().rev().find(is_it)?;
+    let ms = line.split_whitespace().find_map(|word| word.strip_prefix("ms="))?;
+    Duration::try_from_secs_f64(ms.parse::<f64>().ok()? / 1e3).ok()
 }
 
 #[cfg(test)]
@@ -118,9 +118,10 @@ mod tests {
 
     #[test]
     fn the_time_of_the_fetch_is_found() {
-        let said = "added\n  ok    fetch                 56 ms  00961b10 first\n  ok    ready   0 ms\n";
-        assert_eq!(fetch_time(said), Some(Duration::from_millis(56)));
-        assert_eq!(fetch_time("  ok    fetch  1.5 s  x"), Some(Duration::from_millis(1500)));
-        assert_eq!(fetch_time("nothing"), None);
+        let log = "INFO eeveon_cli::deploying: fetched project=p commit=ab bytes=7 ms=1.5\n\
+                   INFO eeveon_cli::deploying: fetched project=p commit=cd bytes=7 ms=56.25\nwatching\n";
+        assert_eq!(fetch_time(log, "ab"), Some(Duration::from_micros(1500)));
+        assert_eq!(fetch_time(log, "cd"), Some(Duration::from_micros(56_250)));
+        assert_eq!(fetch_time(log, "ef"), None);
     }
 }

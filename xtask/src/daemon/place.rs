@@ -93,6 +93,15 @@ impl Place {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Returns what daemons have said so far.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub(crate) fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.join("log"))?)
+    }
+
     /// The same for what prints JSON.
     ///
     /// # Errors

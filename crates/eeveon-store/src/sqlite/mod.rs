@@ -96,7 +96,7 @@ impl SqliteStore {
     async fn change<T: Send + 'static>(
         &self,
         durability: Durability,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble> + Send + 'static,
+        work: impl Fn(&Transaction<'_>) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.query(move |db| {
             // Has no effect inside a transaction.
@@ -105,13 +105,28 @@ impl SqliteStore {
                 Durability::Power => "FULL",
             };
             db.pragma_update(None, "synchronous", synchronous)?;
-            // Immediate: a transaction that reads first and then writes could not wait its turn.
-            let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
+            match attempt(db, &work) {
+                // The log need not grow when it can begin anew.
+                Err(trouble) if trouble.is_full() && begin_log_anew(db).is_ok() => attempt(db, &work),
+                done => done,
+            }
         })
         .await
+    }
+
+    /// Makes the database and its log as large as they get by a few hundred small changes, so that those go
+    /// on when the disk is full, as long as somebody has the database open.
+    ///
+    /// # Errors
+    ///
+    /// `store/full`, and what else can fail in a change.
+    pub async fn keep_room(&self) -> Result<(), StoreError> {
+        /// What is written and removed again: the space stays with the files.
+        const ROOM: usize = 512 << 10;
+        let key = "store/room".to_owned();
+        self.save_states(&[(key.clone(), Some(" ".repeat(ROOM)))], Durability::Process).await?;
+        self.save_states(&[(key, None)], Durability::Process).await?;
+        self.query(begin_log_anew).await
     }
 
     async fn count_up(&self, counter: String, above: u64) -> Result<u64, StoreError> {
@@ -130,7 +145,7 @@ impl SqliteStore {
     async fn change_lease(
         &self,
         lease: &Lease,
-        change: impl FnOnce(&mut Newest) + Send + 'static,
+        change: impl Fn(&mut Newest) + Send + 'static,
     ) -> Result<bool, StoreError> {
         let lease = lease.clone();
         self.change(Durability::Process, move |db| {
@@ -142,6 +157,27 @@ impl SqliteStore {
             Ok(true)
         })
         .await
+    }
+}
+
+fn attempt<T>(
+    db: &mut Connection,
+    work: impl Fn(&Transaction<'_>) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    // Immediate: a transaction that reads first and then writes could not wait its turn.
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let done = work(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
+}
+
+/// Moves what the log has into the database, so that the next change is written at the log's beginning
+/// (<https://sqlite.org/pragma.html#pragma_wal_checkpoint>).
+fn begin_log_anew(db: &mut Connection) -> Result<(), Trouble> {
+    let is_busy: bool = db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))?;
+    match is_busy {
+        true => Err(Trouble::Internal("the log of the database is in use".into())),
+        false => Ok(()),
     }
 }
 
@@ -227,7 +263,7 @@ impl Store for SqliteStore {
     }
 
     async fn settle(&self, letter: u64, end: LetterEnd) -> Result<bool, StoreError> {
-        self.change(Durability::Process, move |db| outbox::settle(db, letter, end)).await
+        self.change(Durability::Process, move |db| outbox::settle(db, letter, end.clone())).await
     }
 
     async fn revive(&self, letter: u64, now: Timestamp) -> Result<bool, StoreError> {
@@ -256,7 +292,7 @@ impl Store for SqliteStore {
         let project = project.clone();
         self.change(Durability::Power, move |db| {
             let key = [Key::Text(project.as_str())];
-            match off {
+            match &off {
                 Some(off) => AUTOMATIC_OFF.put(db, &key, &off),
                 None => AUTOMATIC_OFF.remove(db, &key).map(drop),
             }

@@ -61,6 +61,15 @@ impl Trouble {
         }
     }
 
+    /// Tells whether the disk is full.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Sql(error) => is_out_of_room(error),
+            Self::Store(error) => matches!(error, StoreError::Full { .. }),
+            Self::Damaged(_) | Self::Internal(_) => false,
+        }
+    }
+
     /// Returns what is damaged, if it is damage.
     pub(super) fn defect(&self) -> Option<String> {
         match self {
