@@ -5,7 +5,7 @@
 //!
 //! 1. *A burst*: when more than five messages wait, all but the newest of each kind are folded into
 //!    that one, which then says how many more there were.
-//! 2. *Flapping*: the same failure (kind and code) within ten minutes, with no success between, is
+//! 2. *Flapping*: the same failure (kind, code and commit) within ten minutes, with no success between, is
 //!    folded into the newest. One that was told less than ten minutes ago is held back until then,
 //!    so that what follows can be folded into it, unless something else has to be told first.
 //! 3. Different kinds are never folded into each other; what waits for a person, and test messages,
@@ -80,6 +80,17 @@ pub fn after_failure(
     Next::Again { at: at.min(last) }
 }
 
+/// Decides until when nothing else is sent to a channel that failed `now` with `error`, after which the
+/// message has this `next`. `None` when the failure says nothing about other messages.
+pub fn rest_after(next: Next, now: Timestamp, error: &NotifyError, patience: &Patience) -> Option<Timestamp> {
+    let asked = error.retry_after().map(|wait| wait.min(patience.longest));
+    let asked = asked.and_then(|wait| now.saturating_add(wait).ok());
+    match next {
+        Next::Again { at } => Some(asked.map_or(at, |asked| asked.max(at))),
+        Next::Dead => asked,
+    }
+}
+
 /// Turns a seed into a number from 0 to 1, with SplitMix64 (Steele, Lea, Flood 2014).
 fn spread(seed: u64) -> f64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -143,6 +154,8 @@ fn same_kind(one: &Event, other: &Event) -> bool {
 fn same_failure(one: &Event, other: &Event) -> bool {
     let code = |event: &Event| event.failure.as_ref().map(|failure| failure.code.clone());
     same_kind(one, other)
+        // Somebody tried to mend it.
+        && one.revision.commit == other.revision.commit
         && (one.kind == EventKind::CheckFlapping || code(one).is_some())
         && code(one) == code(other)
 }

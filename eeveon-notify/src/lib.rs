@@ -25,7 +25,7 @@ mod webhook;
 mod wording;
 
 pub use credential::Credential;
-pub use delivery::{Next, Patience, Told, after_failure, coalesce, held_until};
+pub use delivery::{Next, Patience, Told, after_failure, coalesce, held_until, rest_after};
 pub use discord::{Discord, DiscordConfig};
 pub use email::{Email, EmailConfig, MailLogin, Mailbox, Tls};
 pub use error::NotifyError;

@@ -178,6 +178,15 @@ pub(crate) fn flaw(html: &str) -> Option<(&str, &'static str)> {
     open.pop().map(|name| (name, "is not closed"))
 }
 
+/// Tells whether nothing is left of `html`, which has no [`flaw`], once its tags were read: Telegram
+/// refuses that as empty.
+pub(crate) fn is_empty(html: &str) -> bool {
+    let mut parts = html.split('<');
+    let before = parts.next().unwrap_or_default();
+    let behind = parts.filter_map(|part| part.split_once('>')).map(|(_, text)| text);
+    std::iter::once(before).chain(behind).all(|text| text.trim().is_empty())
+}
+
 /// Lays out the default message.
 fn lay_out(wording: &Wording) -> String {
     let escape = |text: &str| Markup::TelegramHtml.escape(text);

@@ -77,8 +77,10 @@ impl Templates {
         let template = self.levels.get(&event.level()).or(self.every.as_ref())?;
         match template.render(event) {
             Ok(text) => Some(text),
-            Err(error) => {
-                tracing::warn!(channel, %error, "the template failed, the default words are sent");
+            Err(flaw) => {
+                // Whoever wrote it wants to know, also where nobody reads warnings.
+                let (event, why) = (event.kind, flaw.why);
+                tracing::error!(channel, %event, why, "the template failed, the default words are sent");
                 None
             }
         }
@@ -110,30 +112,56 @@ impl Template {
             return Err(refused(line_of(source, name), format!("there is no `{name}`")));
         }
         for event in sample::all() {
-            let text = template.render(&event).map_err(|error| failed(&error))?;
-            if text.trim().is_empty() {
-                return Err(refused(1, format!("it says nothing about the event `{}`", event.kind)));
-            }
-            // Telegram alone refuses what it cannot read; others show it.
-            let flaw = if markup == Markup::TelegramHtml { telegram::flaw(&text) } else { None };
-            if let Some((what, why)) = flaw {
-                return Err(refused(line_of(source, what), format!("`{what}` {why}")));
-            }
+            let fine = template.render(&event);
+            fine.map_err(|Flaw { line, at, why }| {
+                refused(line.unwrap_or_else(|| at.map_or(1, |at| line_of(source, &at))), why)
+            })?;
         }
         Ok(template)
     }
 
-    fn render(&self, event: &Event) -> Result<String, Error> {
-        let template = self.environment.get_template("message")?;
+    /// Renders an event, as a service will take it: what the samples did not show is seen here.
+    fn render(&self, event: &Event) -> Result<String, Flaw> {
+        let failed =
+            |error: Error| Flaw { line: Some(error.line().unwrap_or(1)), at: None, why: explain(&error) };
+        let template = self.environment.get_template("message").map_err(failed)?;
         for longest in VALUE_UNITS {
-            let text = template.render(values(event, longest))?;
+            let text = template.render(values(event, longest)).map_err(failed)?;
             if units(&text) <= self.markup.limit() {
-                return Ok(text);
+                return self.sound(text, event);
             }
         }
         let limit = self.markup.limit();
-        let why = format!("the message is longer than {limit} characters, even with short values");
-        Err(Error::new(ErrorKind::InvalidOperation, why))
+        Err(Flaw::of(format!("the message is longer than {limit} characters, even with short values")))
+    }
+
+    /// Returns `text` unless the service would refuse it.
+    fn sound(&self, text: String, event: &Event) -> Result<String, Flaw> {
+        // Telegram alone refuses what it cannot read; others show it.
+        let is_html = self.markup == Markup::TelegramHtml;
+        if let Some((what, why)) = telegram::flaw(&text).filter(|_| is_html) {
+            return Err(Flaw { at: Some(what.to_owned()), ..Flaw::of(format!("`{what}` {why}")) });
+        }
+        let says_nothing = if is_html { telegram::is_empty(&text) } else { text.trim().is_empty() };
+        match says_nothing {
+            true => Err(Flaw::of(format!("it says nothing about the event `{}`", event.kind))),
+            false => Ok(text),
+        }
+    }
+}
+
+/// Why what a template made of an event cannot be sent.
+struct Flaw {
+    /// The line of the template, where it is known.
+    line: Option<usize>,
+    /// Or else what stands in that line.
+    at: Option<String>,
+    why: String,
+}
+
+impl Flaw {
+    fn of(why: String) -> Self {
+        Self { line: None, at: None, why }
     }
 }
 

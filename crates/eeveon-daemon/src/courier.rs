@@ -8,6 +8,7 @@
 
 mod deliver;
 mod post;
+mod rest;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use eeveon_core::{Clock, ProjectName, Untrusted};
 use eeveon_notify::{Event, Notifier, Patience, Route};
 use eeveon_store::{Letter, LetterFilter, LetterState, Owner, Store, StoreError};
+use jiff::Timestamp;
 
 /// The name the courier follows under.
 pub const FOLLOWER: &str = "notify";
@@ -70,6 +72,21 @@ pub struct Round {
     pub delayed: Vec<(ProjectName, String, String)>,
     /// Messages that were given up, with the channel and why.
     pub dead: Vec<(ProjectName, String, String)>,
+    /// Messages that were not tried and wait for another one, or for their channel.
+    pub waiting: Vec<Waiting>,
+}
+
+/// Messages to one channel that were not tried.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Waiting {
+    /// What they are about.
+    pub project: ProjectName,
+    /// Where they go.
+    pub channel: String,
+    /// How many they are.
+    pub count: usize,
+    /// Until when the channel is left alone, if that is why.
+    pub until: Option<Timestamp>,
 }
 
 impl Round {
@@ -77,6 +94,7 @@ impl Round {
         self.arrived = self.arrived.saturating_add(other.arrived);
         self.delayed.extend(other.delayed);
         self.dead.extend(other.dead);
+        self.waiting.extend(other.waiting);
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use eeveon_core::{DeploymentId, ProjectName, Seq, Untrusted};
-use eeveon_notify::{Event, EventKind, Next, NotifyError, Patience, after_failure, coalesce, held_until};
+use eeveon_core::{CommitId, DeploymentId, ProjectName, Seq, Untrusted};
+use eeveon_notify::{
+    Event, EventKind, Next, NotifyError, Patience, after_failure, coalesce, held_until, rest_after,
+};
 use eeveon_testkit::notify::event;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -63,6 +65,26 @@ fn a_day_later_and_what_cannot_help_is_given_up() {
     assert_eq!(after(day, &down()), Next::Dead);
     let login = NotifyError::Login { channel: "x".to_owned(), answer: Untrusted::from("no") };
     assert_eq!(after(0, &login), Next::Dead);
+}
+
+#[test]
+fn a_channel_is_left_alone_as_long_as_it_asked_also_when_the_message_is_given_up() {
+    let patience = Patience::default();
+    let throttled = |seconds| NotifyError::Throttled {
+        channel: "x".to_owned(),
+        after: Some(Duration::from_secs(seconds)),
+    };
+    let again = Next::Again { at: later(20) };
+    for (next, error, rest) in [
+        (again, down(), Some(20)),
+        (again, throttled(7), Some(20)),
+        (again, throttled(60), Some(60)),
+        (Next::Dead, throttled(60), Some(60)),
+        (Next::Dead, throttled(9_999), Some(3600)),
+        (Next::Dead, down(), None),
+    ] {
+        assert_eq!(rest_after(next, start(), &error, &patience), rest.map(later), "{next:?} {error:?}");
+    }
 }
 
 /// Makes an event of a project, kind and code, so many seconds after the start.
@@ -138,6 +160,19 @@ fn what_was_told_just_now_is_held_back_until_something_else_happens() {
     assert_eq!(held_until(&success, told, &[]), None);
     let parked = happened(2, "shop", Parked, "a/b", 60);
     assert_eq!(held_until(&parked, &[happened(1, "shop", Parked, "a/b", 0)], &[]), None);
+}
+
+/// Another commit that fails the same way is news: somebody tried to mend it.
+#[test]
+fn the_same_failure_of_another_commit_is_something_else() {
+    for kind in [EventKind::Failed, EventKind::CheckFlapping] {
+        let one = happened(1, "shop", kind, "a/b", 0);
+        let mut other = happened(2, "shop", kind, "a/b", 60);
+        assert_eq!(told(&[one.clone(), other.clone()]), [(2, 1)]);
+        other.revision.commit = CommitId::new("fedcba9876543210fedcba9876543210fedcba98").unwrap();
+        assert_eq!(told(&[one.clone(), other.clone()]), [(1, 0), (2, 0)]);
+        assert_eq!(held_until(&other, std::slice::from_ref(&one), &[]), None);
+    }
 }
 
 fn some_events() -> impl Strategy<Value = Vec<Event>> {

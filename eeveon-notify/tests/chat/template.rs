@@ -194,3 +194,33 @@ fn a_level_can_have_a_template_of_its_own() {
     templates.every = Some(parse("hm"));
     assert_eq!(templates.render("x", &event(EventKind::Succeeded)).unwrap(), "hm");
 }
+
+/// What no sample showed when it was read is seen when it happens, and the default words are sent.
+#[test]
+fn what_a_service_would_refuse_is_not_sent_though_every_sample_was_fine() {
+    // No sample has a branch like this one, and none has a commit like this one.
+    for (markup, source) in [
+        (Markup::Plain, "{% if branch == 'main' %}{{ title }}{% endif %}"),
+        (Markup::SlackMrkdwn, "{% if branch == 'main' %}{{ title }}{% endif %} \n"),
+        (Markup::DiscordMarkdown, "{% if branch == 'main' %}{{ title }}{% endif %}"),
+        (Markup::TelegramHtml, "{% if branch == 'main' %}{{ title }}{% endif %}"),
+        (Markup::TelegramHtml, "<b>{% if branch == 'main' %}{{ title }}{% endif %}</b> "),
+        (Markup::TelegramHtml, "{{ title }}{% if branch != 'main' %}<b>{% endif %}"),
+        (Markup::TelegramHtml, "{{ title }}{% if branch != 'main' %} R & D{% endif %}"),
+    ] {
+        let words = own_words(markup, source);
+        let mut event = event(EventKind::Failed);
+        assert!(words.render("x", &event).is_some(), "{source}");
+        event.branch = "next".into();
+        assert_eq!(words.render("x", &event), None, "{markup:?} {source}");
+    }
+}
+
+/// Telegram says "message text is empty" to tags around nothing.
+#[test]
+fn tags_around_nothing_are_nothing() {
+    for source in ["<b></b>", "<b> {{ reason }} </b>", "<a href=\"{{ link }}\"></a>"] {
+        let read = Template::parse("x", Markup::TelegramHtml, source);
+        assert!(matches!(read, Err(NotifyError::Template { .. })), "{source}");
+    }
+}

@@ -3,13 +3,15 @@
 use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
 
 use eeveon_core::{Fence, ProjectName};
-use eeveon_notify::{Event, Message, Next, NotifyError, Told, after_failure, coalesce, held_until};
+use eeveon_notify::{
+    Event, Message, Next, NotifyError, Told, after_failure, coalesce, held_until, rest_after,
+};
 use eeveon_store::{Acquired, Lease, Letter, LetterEnd, LetterFilter, LetterState, StoreError, take_over};
 use futures::future::join_all;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Channel, Courier, FOLLOWER, Round, UNKNOWN, read};
+use super::{Channel, Courier, FOLLOWER, Round, UNKNOWN, Waiting, read, rest::Rest};
 
 /// Messages of one channel that are remembered as told.
 const TOLD: usize = 20;
@@ -28,7 +30,6 @@ const INTERRUPTED: &str = "the process that sent it died, and it may have arrive
 /// A message on its way.
 struct Parcel {
     letter: u64,
-    due_at: Timestamp,
     message: Message,
     /// The letters that are folded into it.
     folded: Vec<u64>,
@@ -86,10 +87,15 @@ impl Courier {
         channel: String,
         stop: &CancellationToken,
     ) -> Result<Round, StoreError> {
+        let rest = self.rest(&project, &channel).await?;
+        if let Some(rest) = rest.filter(|it| it.lasts(self.clock.now(), &self.patience)) {
+            // Whatever waits for it, and whoever asks.
+            return self.left(&project, &channel, Round::default(), Some(rest.until)).await;
+        }
         let Some(lease) = self.lease(&project, &channel).await? else { return Ok(Round::default()) };
         let result = match self.book.look_up(&project).await {
             Ok(Some(book)) => match book.channels.iter().find(|it| it.notifier.name() == channel) {
-                Some(channel) => self.deliver_channel(&project, channel, &lease, stop).await,
+                Some(channel) => self.deliver_channel(&project, channel, &lease, rest.is_some(), stop).await,
                 // Whoever posts next addresses them.
                 None if channel == UNKNOWN => Ok(Round::default()),
                 // It was taken away.
@@ -117,7 +123,25 @@ impl Courier {
         for letter in self.of(project, channel).await? {
             self.store.forget(letter.id).await?;
         }
-        Ok(())
+        self.set_rest(project, channel, None).await
+    }
+
+    /// Adds to what came of a channel how many of its letters were not even tried.
+    async fn left(
+        &self,
+        project: &ProjectName,
+        channel: &str,
+        mut round: Round,
+        until: Option<Timestamp>,
+    ) -> Result<Round, StoreError> {
+        let waiting = self.of(project, channel).await?;
+        let waiting = waiting.iter().filter(|it| it.state == LetterState::Waiting).count();
+        let count = waiting.saturating_sub(round.delayed.len());
+        if count > 0 {
+            let (project, channel) = (project.clone(), channel.to_owned());
+            round.waiting.push(Waiting { project, channel, count, until });
+        }
+        Ok(round)
     }
 
     /// Returns the letters of a channel that are on their way.
@@ -130,7 +154,6 @@ impl Courier {
         };
         let mut letters = self.store.letters(&filter).await?;
         letters.retain(|it| it.state != LetterState::Dead);
-        letters.truncate(LETTERS);
         Ok(letters)
     }
 
@@ -139,11 +162,14 @@ impl Courier {
         project: &ProjectName,
         channel: &Channel,
         lease: &Lease,
+        mut rested: bool,
         stop: &CancellationToken,
     ) -> Result<Round, StoreError> {
+        let name = channel.notifier.name();
         let mut round = Round::default();
         'rounds: loop {
-            let letters = self.of(project, channel.notifier.name()).await?;
+            let mut letters = self.of(project, name).await?;
+            letters.truncate(LETTERS);
             if self.settle_interrupted(&letters, &mut round).await? {
                 continue;
             }
@@ -152,10 +178,10 @@ impl Courier {
             if messages.is_empty() {
                 break;
             }
-            for (at, Parcel { letter, due_at, message, folded }) in messages.iter().enumerate() {
+            for (at, Parcel { letter, message, folded }) in messages.iter().enumerate() {
                 let newer: Vec<Event> =
                     messages.iter().skip(at.saturating_add(1)).map(|it| it.message.event.clone()).collect();
-                if *due_at > self.clock.now() || self.is_held(project, channel, &message.event, &newer) {
+                if self.is_held(project, channel, &message.event, &newer) {
                     // Later ones wait behind it: the order stays.
                     break 'rounds;
                 }
@@ -167,7 +193,7 @@ impl Courier {
                 let sent = tokio::select! {
                     sent = channel.notifier.notify(message) => sent,
                     () = stop.cancelled() => Err(NotifyError::Unreachable {
-                        channel: channel.notifier.name().to_owned(),
+                        channel: name.to_owned(),
                         why: "it had not answered when the time was over".to_owned(),
                     }),
                 };
@@ -180,6 +206,9 @@ impl Courier {
                         self.store.settle(letter.id, LetterEnd::Delivered).await?;
                         round.arrived = round.arrived.saturating_add(1);
                         self.was_told(project, channel, &message.event);
+                        if std::mem::take(&mut rested) {
+                            self.set_rest(project, name, None).await?;
+                        }
                     }
                     Err(error) => {
                         if !self.failed(project, channel, &letter, &error, &mut round).await? {
@@ -189,7 +218,7 @@ impl Courier {
                 }
             }
         }
-        Ok(round)
+        self.left(project, name, round, None).await
     }
 
     /// Tells whether a message is held back because the same failure was told shortly before.
@@ -245,11 +274,8 @@ impl Courier {
         let letter = |at: usize| waiting.get(at).map(|(letter, _)| *letter);
         let parcel = |told: Told| {
             let chosen = letter(told.at)?;
-            let folded: Vec<&Letter> = told.folded.iter().filter_map(|at| letter(*at)).collect();
-            // A service that asked to wait is left alone, whatever comes meanwhile.
-            let due_at = folded.iter().map(|it| it.due_at).fold(chosen.due_at, Timestamp::max);
-            let folded = folded.iter().map(|it| it.id).collect();
-            Some(Parcel { letter: chosen.id, due_at, message: Message::of(told.event), folded })
+            let folded = told.folded.iter().filter_map(|at| letter(*at)).map(|it| it.id).collect();
+            Some(Parcel { letter: chosen.id, message: Message::of(told.event), folded })
         };
         Ok(coalesce(&events).into_iter().filter_map(parcel).collect())
     }
@@ -271,7 +297,14 @@ impl Courier {
         }
         let told = (project.clone(), channel.notifier.name().to_owned(), text.clone());
         let now = self.clock.now();
-        match after_failure(letter.attempts, letter.created_at, now, error, &self.patience, letter.id) {
+        let next = after_failure(letter.attempts, letter.created_at, now, error, &self.patience, letter.id);
+        let rest = rest_after(next, now, error, &self.patience);
+        if let Some(until) = rest {
+            // First: should we die in between, nobody is asked too early.
+            let rest = Rest::new(until, error.retry_after().is_some());
+            self.set_rest(project, channel.notifier.name(), Some(rest)).await?;
+        }
+        match next {
             Next::Again { at } => {
                 round.delayed.push(told);
                 self.store.settle(letter.id, LetterEnd::Later { due_at: at, error: text }).await?;
@@ -280,7 +313,7 @@ impl Courier {
             Next::Dead => {
                 round.dead.push(told);
                 self.store.settle(letter.id, LetterEnd::Dead { error: text }).await?;
-                Ok(true)
+                Ok(rest.is_none())
             }
         }
     }

@@ -18,18 +18,20 @@ type Books = BTreeMap<ProjectName, Result<Option<Addressees>, String>>;
 
 impl Courier {
     /// Writes letters for everything that was recorded since the last time, after those that were
-    /// written before and can be addressed only now.
+    /// written before and can be addressed only now. Returns whether anything was recorded.
     ///
     /// # Errors
     ///
     /// The store failed; the next call goes on from there.
-    pub async fn post(&self) -> Result<(), StoreError> {
+    pub async fn post(&self) -> Result<bool, StoreError> {
         let mut books = Books::new();
         self.address(&mut books).await?;
+        let mut is_news = false;
         loop {
             let come = self.store.cursor(FOLLOWER).await?.unwrap_or_default();
             let followed = self.store.follow(come, BATCH).await?;
-            let Some(upto) = followed.last().map(|(position, _)| *position) else { return Ok(()) };
+            let Some(upto) = followed.last().map(|(position, _)| *position) else { return Ok(is_news) };
+            is_news = true;
             let mut letters = Vec::new();
             for (position, entry) in &followed {
                 match entry {

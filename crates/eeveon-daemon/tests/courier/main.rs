@@ -4,6 +4,7 @@
 
 mod bound;
 mod deaths;
+mod rest;
 mod rules;
 mod scene;
 mod unknown;

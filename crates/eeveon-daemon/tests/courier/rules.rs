@@ -73,7 +73,7 @@ async fn a_service_that_is_to_be_left_alone_is_not_asked_sooner_for_what_comes_m
     work(&courier).await;
     scene.mood("b", None);
     // The same failure, which is folded, and one of another kind, which keeps its place.
-    scene.deployment("shop", failed()).await;
+    scene.deployment_of("shop", Some(1), failed()).await;
     work(&courier).await;
     scene.deployment("shop", succeeded()).await;
     work(&courier).await;
@@ -121,13 +121,13 @@ async fn the_same_failure_is_told_once_in_ten_minutes_and_counted() {
     let scene = Scene::new().await;
     let courier = scene.courier();
     let failed = || reverted(Some(failure("bad")), false);
-    scene.deployment("shop", failed()).await;
+    scene.deployment_of("shop", Some(9), failed()).await;
     work(&courier).await;
     let told = |channel: &str| scene.keys(channel).iter().filter(|key| key.ends_with("-failed")).count();
     assert_eq!(told("a"), 1);
     for _ in 0..3 {
         scene.later(60);
-        scene.deployment("shop", failed()).await;
+        scene.deployment_of("shop", Some(9), failed()).await;
         work(&courier).await;
     }
     scene.later(600);
@@ -135,4 +135,8 @@ async fn the_same_failure_is_told_once_in_ten_minutes_and_counted() {
     let last = scene.sent().into_iter().rfind(|it| it.message.key.ends_with("-failed")).unwrap();
     assert_eq!((told("a"), told("b"), last.message.more), (2, 2, 2), "{:?}", scene.sent());
     assert_eq!(scene.letters(LetterState::Waiting).await, 0);
+    // Another commit that fails in the same way is news.
+    scene.deployment_of("shop", Some(10), failed()).await;
+    work(&courier).await;
+    assert_eq!((told("a"), told("b")), (3, 3));
 }

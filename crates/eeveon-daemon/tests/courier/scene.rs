@@ -25,6 +25,8 @@ pub(crate) enum Mood {
     Down,
     /// It will have nothing of it.
     Refusing,
+    /// It asks to be left alone for so many seconds.
+    Throttling(u64),
     /// It takes the message and never answers.
     Silent,
 }
@@ -36,6 +38,8 @@ pub(crate) struct Services(Arc<Mutex<Heard>>);
 #[derive(Debug, Default)]
 struct Heard {
     sent: Vec<Sent>,
+    /// How often each was asked, whatever it answered.
+    asked: BTreeMap<String, usize>,
     moods: BTreeMap<String, Mood>,
 }
 
@@ -73,7 +77,8 @@ impl Notifier for Fake {
         let mood = {
             let mut heard = self.services.0.lock().unwrap();
             let mood = heard.moods.get(&self.name).copied();
-            if !matches!(mood, Some(Mood::Down | Mood::Refusing)) {
+            *heard.asked.entry(self.name.clone()).or_default() += 1;
+            if !matches!(mood, Some(Mood::Down | Mood::Refusing | Mood::Throttling(_))) {
                 let event = &message.event;
                 let message = Told {
                     key: message.key.clone(),
@@ -91,6 +96,9 @@ impl Notifier for Fake {
             None => Ok(()),
             Some(Mood::Down) => Err(NotifyError::Unreachable { channel, why: "down".to_owned() }),
             Some(Mood::Refusing) => Err(NotifyError::Refused { channel, answer: Untrusted::from("no") }),
+            Some(Mood::Throttling(seconds)) => {
+                Err(NotifyError::Throttled { channel, after: Some(Duration::from_secs(seconds)) })
+            }
             Some(Mood::Silent) => std::future::pending().await,
         }
     }
@@ -206,12 +214,17 @@ impl Scene {
         *self.book.channels.lock().unwrap() = channels.collect();
     }
 
-    /// Records a deployment of `of`, opened and closed by `end`.
+    /// Records a deployment of `of`, of a commit of its own, opened and closed by `end`.
     pub(crate) async fn deployment(&self, of: &str, end: Record) -> DeploymentId {
+        self.deployment_of(of, None, end).await
+    }
+
+    /// The same, of a commit that may be another one's.
+    pub(crate) async fn deployment_of(&self, of: &str, commit: Option<u64>, end: Record) -> DeploymentId {
         let id = self.store.reserve_deployment().await.unwrap();
         let step = ship();
-        let mut records =
-            vec![opened(request(&project(of), id.0)), Record::Started { step: step.clone(), attempt: 1 }];
+        let request = request(&project(of), commit.unwrap_or(id.0));
+        let mut records = vec![opened(request), Record::Started { step: step.clone(), attempt: 1 }];
         records.extend(match &end {
             Record::Closed { outcome: Outcome::Succeeded } => {
                 vec![Record::Finished { step, output: serde_json::Value::Null }]
@@ -238,6 +251,11 @@ impl Scene {
     pub(crate) fn keys(&self, channel: &str) -> Vec<String> {
         let sent = self.sent().into_iter().filter(|it| it.channel == channel);
         sent.map(|it| it.message.key).collect()
+    }
+
+    /// Returns how often a channel was asked, whatever it answered.
+    pub(crate) fn asked(&self, channel: &str) -> usize {
+        self.book.services.0.lock().unwrap().asked.get(channel).copied().unwrap_or_default()
     }
 
     /// Counts how often each channel was sent each message.

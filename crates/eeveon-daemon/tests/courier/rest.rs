@@ -1,0 +1,112 @@
+//! A channel that asked to be left alone, or failed, is left alone: whatever waits for it.
+
+use eeveon_notify::Route;
+use eeveon_store::LetterState;
+use eeveon_testkit::store::{failure, project, reverted, succeeded};
+use jiff::SignedDuration;
+use tokio_util::sync::CancellationToken;
+
+use crate::scene::{Mood, Scene, work};
+
+fn failed() -> eeveon_core::Record {
+    reverted(Some(failure("bad")), false)
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_it_before_its_time_whatever_waits() {
+    let scene = Scene::new().await;
+    scene.channels(&[("a", Route::default()), ("b", Route::default())]);
+    scene.mood("b", Some(Mood::Throttling(60)));
+    scene.deployment("shop", failed()).await;
+    let courier = scene.courier();
+    work(&courier).await;
+    assert_eq!(scene.asked("b"), 1);
+    scene.mood("b", None);
+    // A burst: what was throttled is folded into the newest of its kind, and others come before that.
+    for _ in 0..4 {
+        scene.deployment("shop", succeeded()).await;
+        scene.deployment("shop", failed()).await;
+    }
+    work(&courier).await;
+    scene.later(59);
+    // Another process knows of it as well.
+    work(&scene.courier()).await;
+    assert_eq!(scene.asked("b"), 1, "{:?}", scene.sent());
+    let told = scene.keys("a").len();
+    assert!(told > 1, "the other one is told at once");
+    scene.later(2);
+    work(&courier).await;
+    assert_eq!(scene.letters(LetterState::Waiting).await, 0);
+    assert!(scene.asked("b") > 1);
+}
+
+/// Who deployed is told that the message waits, for how long, or behind what.
+#[tokio::test]
+async fn what_is_not_even_tried_is_told() {
+    let scene = Scene::new().await;
+    scene.channels(&[("b", Route::default())]);
+    scene.mood("b", Some(Mood::Throttling(60)));
+    let courier = scene.courier();
+    let round = async || {
+        courier.post().await.unwrap();
+        courier.deliver(&CancellationToken::new()).await.unwrap()
+    };
+    for _ in 0..3 {
+        scene.deployment("shop", failed()).await;
+    }
+    let behind = round().await;
+    assert_eq!(behind.delayed.len(), 1);
+    let told: Vec<_> = behind.waiting.iter().map(|it| (it.channel.as_str(), it.count, it.until)).collect();
+    assert_eq!(told, [("b", 2, None)]);
+    scene.deployment("shop", failed()).await;
+    let until = scene.now() + SignedDuration::from_secs(60);
+    scene.later(10);
+    let rests = round().await;
+    assert_eq!(rests.delayed, []);
+    let told: Vec<_> = rests.waiting.iter().map(|it| (it.channel.as_str(), it.count, it.until)).collect();
+    assert_eq!(told, [("b", 4, Some(until))]);
+    scene.mood("b", None);
+    scene.later(60);
+    assert_eq!(round().await.waiting, []);
+}
+
+/// A person who mended what was down need not wait; a service that asked is not asked.
+#[tokio::test]
+async fn it_can_be_woken_unless_it_asked_for_its_rest() {
+    for (mood, asked) in [(Mood::Down, 2), (Mood::Throttling(60), 1)] {
+        let scene = Scene::new().await;
+        scene.channels(&[("b", Route::default())]);
+        scene.mood("b", Some(mood));
+        scene.deployment("shop", failed()).await;
+        let courier = scene.courier();
+        work(&courier).await;
+        scene.mood("b", None);
+        let rests = courier.wake(&project("shop"), "b").await.unwrap();
+        assert_eq!(rests.is_some(), asked == 1, "{mood:?}");
+        // Something is due, or nobody would look.
+        scene.deployment("shop", succeeded()).await;
+        work(&courier).await;
+        assert_eq!(scene.asked("b") > 1, asked > 1, "{mood:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_given_up_does_not_end_the_wait() {
+    let scene = Scene::new().await;
+    scene.channels(&[("b", Route::default())]);
+    scene.mood("b", Some(Mood::Throttling(600)));
+    scene.deployment("shop", failed()).await;
+    let courier = scene.courier();
+    work(&courier).await;
+    scene.deployment("shop", succeeded()).await;
+    // Its time is over; the service has not changed its mind.
+    scene.later(3600);
+    work(&courier).await;
+    assert_eq!((scene.letters(LetterState::Dead).await, scene.asked("b")), (1, 2));
+    scene.later(599);
+    work(&courier).await;
+    assert_eq!(scene.asked("b"), 2);
+    scene.later(1);
+    work(&courier).await;
+    assert_eq!(scene.asked("b"), 3);
+}
