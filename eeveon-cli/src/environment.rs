@@ -15,6 +15,10 @@ pub struct Environment {
     pub path: Option<OsString>,
     /// `https_proxy` or `HTTPS_PROXY`.
     pub proxy: Option<String>,
+    /// `http_proxy` or `HTTP_PROXY`.
+    pub http_proxy: Option<String>,
+    /// `no_proxy` or `NO_PROXY`: what is reached without one.
+    pub no_proxy: Option<String>,
     /// `NO_COLOR` is set to something.
     pub no_color: bool,
     /// Who runs the command: the person behind sudo, or the login name.
@@ -37,6 +41,8 @@ impl Environment {
             ssh_agent: text("SSH_AUTH_SOCK").map(PathBuf::from),
             path: env::var_os("PATH"),
             proxy: text("https_proxy").or_else(|| text("HTTPS_PROXY")),
+            http_proxy: text("http_proxy").or_else(|| text("HTTP_PROXY")),
+            no_proxy: text("no_proxy").or_else(|| text("NO_PROXY")),
             no_color: text("NO_COLOR").is_some(),
             user: user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw())),
             for_commands: FOR_COMMANDS

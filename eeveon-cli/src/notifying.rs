@@ -5,26 +5,27 @@ use std::{
     collections::BTreeMap,
     fs,
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use eeveon_core::{ProjectName, Secrets, SystemClock};
-use eeveon_daemon::{AddressBook, Addressees, Channel, Courier, courier::COMMAND_DELIVERS};
-use eeveon_notify::{Message, Notifier, NotifyError};
+use eeveon_core::{ProjectName, Secret, SystemClock};
+use eeveon_daemon::{AddressBook, Addressees, Channel, Courier, Waiting, courier::COMMAND_DELIVERS};
+use eeveon_notify::{Message, Notifier, NotifyError, Proxies};
+use jiff::Timestamp;
 
 use crate::{
     App, CliError,
-    config::{self, ProjectConfig},
+    config::{self, Around, ProjectConfig},
     home::Home,
-    render::Line,
+    render::{Line, count, duration},
 };
 
 /// The project files, as the courier asks them.
 #[derive(Debug)]
 struct ProjectFiles {
     home: Home,
-    secrets: Arc<dyn Secrets>,
+    around: Around,
     /// What was made of a project's file, as long as that says the same: a channel remembers who has
     /// got a message that others could not take yet.
     made: Mutex<BTreeMap<ProjectName, Made>>,
@@ -65,7 +66,7 @@ impl ProjectFiles {
         match known.get(project) {
             Some(Made { of, channels }) if *of == sources => channels.clone(),
             _ => {
-                let channels = made(config, &self.secrets);
+                let channels = made(config, &self.around);
                 known.insert(project.clone(), Made { of: sources, channels: channels.clone() });
                 channels
             }
@@ -73,9 +74,9 @@ impl ProjectFiles {
     }
 }
 
-fn made(config: &ProjectConfig, secrets: &Arc<dyn Secrets>) -> Vec<Channel> {
+fn made(config: &ProjectConfig, around: &Around) -> Vec<Channel> {
     let channel = |notify: &config::Notify| {
-        let notifier = notify.notifier(secrets).unwrap_or_else(|(key, why)| {
+        let notifier = notify.notifier(around).unwrap_or_else(|(key, why)| {
             Arc::new(Unmade { name: notify.name(), why: format!("notify.{key}: {why}") })
         });
         Channel { route: notify.route(), notifier }
@@ -108,14 +109,26 @@ impl Notifier for Unmade {
 
 /// Returns a project's channels.
 pub(crate) fn channels(app: &App, config: &ProjectConfig) -> Vec<Channel> {
-    let secrets: Arc<dyn Secrets> = Arc::new(app.environment.clone());
-    made(config, &secrets)
+    made(config, &around(app))
+}
+
+fn around(app: &App) -> Around {
+    let environment = &app.environment;
+    let proxy = |url: &Option<String>| url.as_deref().and_then(Secret::new);
+    Around {
+        secrets: Arc::new(environment.clone()),
+        proxies: Proxies {
+            http: proxy(&environment.http_proxy),
+            https: proxy(&environment.proxy),
+            except: environment.no_proxy.clone().unwrap_or_default(),
+        },
+        home_id: app.home_id.clone(),
+    }
 }
 
 /// Returns the courier of this home.
 pub(crate) fn courier(app: &App) -> Courier {
-    let secrets: Arc<dyn Secrets> = Arc::new(app.environment.clone());
-    let book = ProjectFiles { home: app.home.clone(), secrets, made: Mutex::default() };
+    let book = ProjectFiles { home: app.home.clone(), around: around(app), made: Mutex::default() };
     Courier::new(Arc::clone(&app.store), Arc::new(book), Arc::new(SystemClock), app.me.clone())
 }
 
@@ -132,12 +145,16 @@ async fn try_deliver(app: &App) -> Result<(), CliError> {
     if !courier.has_work().await? {
         return Ok(());
     }
-    courier.post().await?;
+    let is_news = courier.post().await?;
     let round = courier.deliver_within(COMMAND_DELIVERS, &app.interrupted).await?;
     for (project, channel, why) in round.delayed {
         let text =
             format!("{project}: a message to {channel} has not arrived and is tried again later: {why}");
         app.ui.note(Line::default().warn("  late  ").plain(text));
+    }
+    // Whoever deployed is told, and not with every command afterwards.
+    for waiting in round.waiting.iter().filter(|_| is_news) {
+        app.ui.note(Line::default().warn("  late  ").plain(in_words(waiting, Timestamp::now())));
     }
     for (project, channel, why) in round.dead {
         app.ui.warn(format!("{project}: a message to {channel} was given up: {why}"));
@@ -145,8 +162,21 @@ async fn try_deliver(app: &App) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Says what was not even tried, behind what or how long it waits, and who sends it.
+fn in_words(waiting: &Waiting, now: Timestamp) -> String {
+    let Waiting { project, channel, count: several, until } = waiting;
+    let messages = count(*several as u64, "message");
+    let (wait, them) = if *several == 1 { ("waits", "it") } else { ("wait", "them") };
+    let why = match until.map(|until| Duration::try_from(until.duration_since(now))) {
+        Some(Ok(rest)) => format!("another {}, for it is left alone until then", duration(rest)),
+        Some(Err(_)) | None => "behind it".to_owned(),
+    };
+    format!("{project}: {messages} to {channel} {wait} {why}; the next command or the daemon sends {them}")
+}
+
 #[cfg(test)]
 mod tests {
+    use eeveon_core::Secrets;
     use eeveon_testkit::servers::{Validity, write_certificates};
 
     use super::*;
@@ -171,7 +201,8 @@ mod tests {
             fs::write(home.project_file(&shop), text).unwrap();
         };
         let secrets: Arc<dyn Secrets> = Arc::new(Environment::default());
-        let book = ProjectFiles { home: home.clone(), secrets, made: Mutex::default() };
+        let around = Around { secrets, proxies: Proxies::default(), home_id: home.id().unwrap() };
+        let book = ProjectFiles { home: home.clone(), around, made: Mutex::default() };
         let channel = async || book.look_up(&shop).await.unwrap().unwrap().channels.remove(0).notifier;
         write("a", "");
         let first = channel().await;
@@ -180,7 +211,7 @@ mod tests {
         write("b", "");
         let second = channel().await;
         assert_eq!(second.name(), "b");
-        let later = SystemTime::now() + std::time::Duration::from_secs(60);
+        let later = SystemTime::now() + Duration::from_secs(60);
         fs::File::options().append(true).open(&authorities).unwrap().set_modified(later).unwrap();
         assert!(!Arc::ptr_eq(&second, &channel().await));
         fs::write(home.project_file(&shop), "[source").unwrap();

@@ -47,9 +47,10 @@ impl Discord {
     ///
     /// # Errors
     ///
-    /// The file of certificate authorities is not usable.
+    /// The configuration cannot work.
     pub fn new(setup: Setup, config: DiscordConfig) -> Result<Self, NotifyError> {
         let http = Http::new(&setup.name, setup.secrets, &setup.http)?;
+        http.check_address(&config.url)?;
         Ok(Self { http, templates: setup.templates, config })
     }
 

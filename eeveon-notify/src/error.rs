@@ -121,9 +121,14 @@ impl Diagnose for NotifyError {
             Self::Certificate { .. } => {
                 "renew the server's certificate, or name the authority it comes from in `ca_file`".into()
             }
-            Self::Refused { .. } => "`ee-deploy notify test` shows what the service answers".into(),
-            Self::Throttled { .. } | Self::Unreachable { .. } => {
-                "it is tried again by the next command; `ee-deploy notify test` tries at once".into()
+            Self::Refused { .. } => {
+                "mend what the service's answer names: its address, the channel's settings or its template"
+                    .into()
+            }
+            Self::Throttled { .. } => "wait as long: messages are tried again by themselves".into(),
+            Self::Unreachable { .. } => {
+                "see whether the service is up and its address right; messages are tried again for a day"
+                    .into()
             }
         })
     }

@@ -211,6 +211,12 @@ impl Event {
     pub fn level(&self) -> Level {
         self.kind.level()
     }
+
+    /// Tells whether it is about a deployment: what is told of none has the number 0, which is no
+    /// deployment's.
+    pub fn has_deployment(&self) -> bool {
+        self.deployment != DeploymentId::default()
+    }
 }
 
 impl Event {

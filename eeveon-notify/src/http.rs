@@ -14,7 +14,7 @@ use reqwest::{
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Credential, NotifyError};
+use crate::{Credential, NotifyError, Proxies};
 
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -32,11 +32,13 @@ pub struct HttpOptions {
     pub timeout: Duration,
     /// Certificate authorities, in PEM, trusted beside those of the machine.
     pub ca_file: Option<PathBuf>,
+    /// What stands between.
+    pub proxies: Proxies,
 }
 
 impl Default for HttpOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), ca_file: None }
+        Self { timeout: Duration::from_secs(10), ca_file: None, proxies: Proxies::default() }
     }
 }
 
@@ -47,6 +49,8 @@ pub(crate) struct Http {
     client: Client,
     secrets: Arc<dyn Secrets>,
     timeout: Duration,
+    /// What of the proxies nobody may see.
+    hidden: Vec<String>,
 }
 
 /// One request, and what in it nobody may see. It has no `Debug` on purpose.
@@ -100,8 +104,12 @@ impl Http {
             let authorities = Certificate::from_pem_bundle(&pem).map_err(|_| unusable("not PEM"))?;
             builder = builder.tls_certs_merge(authorities);
         }
+        for proxy in options.proxies.all().map_err(|why| config(why.to_owned()))? {
+            builder = builder.proxy(proxy);
+        }
         let client = builder.build().map_err(|error| config(chain(&error.without_url())))?;
-        Ok(Self { channel: channel.to_owned(), client, secrets, timeout: options.timeout })
+        let hidden = options.proxies.hidden();
+        Ok(Self { channel: channel.to_owned(), client, secrets, timeout: options.timeout, hidden })
     }
 
     /// Returns the name of the channel.
@@ -124,7 +132,15 @@ impl Http {
         let url = Url::parse(url.trim())
             .ok()
             .filter(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
-        url.ok_or_else(|| self.misfit("its address is no http or https URL"))
+        url.ok_or_else(|| self.misfit("`url` is no http or https address"))
+    }
+
+    /// Makes sure that an address which is written out is one; a reference is read when it is needed.
+    pub(crate) fn check_address(&self, url: &Credential) -> Result<(), NotifyError> {
+        match url {
+            Credential::Given(url) => self.parse(url.expose()).map(drop),
+            Credential::At(_) => Ok(()),
+        }
     }
 
     /// Returns a request, unless its secret did not fit into a header.
@@ -132,13 +148,15 @@ impl Http {
         request.ok_or_else(|| self.misfit("its token has characters no header can hold"))
     }
 
-    fn misfit(&self, why: &str) -> NotifyError {
+    /// Says that a setting cannot work: `why` begins with its name if it is one key's fault.
+    pub(crate) fn misfit(&self, why: &str) -> NotifyError {
         NotifyError::Config { channel: self.channel.clone(), why: why.to_owned() }
     }
 
     /// Sends one request and reads the answer, whatever it says.
     pub(crate) async fn send(&self, request: Outgoing) -> Result<Answer, NotifyError> {
-        let Outgoing { method, url, headers, body, hidden, untold } = request;
+        let Outgoing { method, url, headers, body, mut hidden, untold } = request;
+        hidden.extend(self.hidden.iter().cloned());
         let broken = |error| self.broken(error, &hidden);
         let sent = self.client.request(method, url).headers(headers).body(body).send();
         let mut response = sent.await.map_err(broken)?;

@@ -2,6 +2,7 @@
 //! <https://docs.ntfy.sh/publish/#publish-as-json>
 
 use async_trait::async_trait;
+use eeveon_core::Secret;
 use reqwest::{Method, header::AUTHORIZATION};
 use serde_json::{Value, json};
 
@@ -52,10 +53,22 @@ impl Ntfy {
     ///
     /// # Errors
     ///
-    /// The file of certificate authorities is not usable.
+    /// The configuration cannot work.
     pub fn new(setup: Setup, config: NtfyConfig) -> Result<Self, NotifyError> {
         let http = Http::new(&setup.name, setup.secrets, &setup.http)?;
-        Ok(Self { http, templates: setup.templates, config })
+        let ntfy = Self { http, templates: setup.templates, config };
+        ntfy.http.parse(ntfy.server())?;
+        if let Credential::Given(topic) = &ntfy.config.topic {
+            ntfy.check_topic(topic)?;
+        }
+        Ok(ntfy)
+    }
+
+    fn check_topic(&self, topic: &Secret) -> Result<(), NotifyError> {
+        match is_id(topic.expose().trim()) {
+            true => Ok(()),
+            false => Err(self.http.misfit("`to` is no topic: write 1 to 64 letters, digits, _ and -")),
+        }
     }
 
     fn server(&self) -> &str {
@@ -79,6 +92,7 @@ impl Notifier for Ntfy {
 
     async fn notify(&self, message: &Message) -> Result<(), NotifyError> {
         let topic = self.http.reveal(&self.config.topic).await?;
+        self.check_topic(&topic)?;
         let topic = topic.expose().trim();
         let wording = Wording::of(&message.event);
         let publish = |text: &str| request(topic, &message.id(), &wording, text);
@@ -101,10 +115,16 @@ impl Notifier for Ntfy {
     async fn check(&self) -> Result<String, NotifyError> {
         // The server looks at a login before it answers anything, even this.
         let url = self.http.parse(&format!("{}/v1/health", self.server()))?;
-        self.http.reveal(&self.config.topic).await?;
+        self.check_topic(&self.http.reveal(&self.config.topic).await?)?;
         self.send(Outgoing::new(Method::GET, url)).await?;
         Ok("the server answers; whether the topic may be written only a message shows".to_owned())
     }
+}
+
+/// Tells whether `text` can name a topic or a message.
+fn is_id(text: &str) -> bool {
+    (1..=ID_BYTES).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 fn request(topic: &str, id: &str, wording: &Wording, text: &str) -> Value {
@@ -123,7 +143,7 @@ fn request(topic: &str, id: &str, wording: &Wording, text: &str) -> Value {
     });
     if let Some(body) = body.as_object_mut() {
         // With the same id a second attempt replaces the first, since 2.16; older servers ignore it.
-        if id.len() <= ID_BYTES {
+        if is_id(id) {
             body.insert("sequence_id".to_owned(), json!(id));
         }
         if let Some(link) = &wording.link {

@@ -62,9 +62,13 @@ impl Slack {
     ///
     /// # Errors
     ///
-    /// The file of certificate authorities is not usable.
+    /// The configuration cannot work.
     pub fn new(setup: Setup, way: SlackWay) -> Result<Self, NotifyError> {
         let http = Http::new(&setup.name, setup.secrets, &setup.http)?;
+        match &way {
+            SlackWay::Webhook { url } => http.check_address(url)?,
+            SlackWay::Bot { url, .. } => drop(http.parse(url.as_deref().unwrap_or(API))?),
+        }
         Ok(Self { http, templates: setup.templates, way })
     }
 

@@ -27,9 +27,10 @@ impl Teams {
     ///
     /// # Errors
     ///
-    /// The file of certificate authorities is not usable.
+    /// The configuration cannot work.
     pub fn new(setup: Setup, url: Credential) -> Result<Self, NotifyError> {
         let http = Http::new(&setup.name, setup.secrets, &setup.http)?;
+        http.check_address(&url)?;
         Ok(Self { http, templates: setup.templates, url })
     }
 }

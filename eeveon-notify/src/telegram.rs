@@ -43,9 +43,16 @@ impl Telegram {
     ///
     /// # Errors
     ///
-    /// The file of certificate authorities is not usable.
+    /// The configuration cannot work.
     pub fn new(setup: Setup, config: TelegramConfig) -> Result<Self, NotifyError> {
         let http = Http::new(&setup.name, setup.secrets, &setup.http)?;
+        http.parse(config.url.as_deref().unwrap_or(API))?;
+        if !is_chat(config.chat.trim()) {
+            return Err(http.misfit("`to` is no chat: write its number, or @name of a public channel"));
+        }
+        if config.thread.is_some_and(|thread| thread <= 0) {
+            return Err(http.misfit("`thread` is the number of a topic"));
+        }
         Ok(Self { http, templates: setup.templates, config })
     }
 
@@ -127,6 +134,17 @@ impl Notifier for Telegram {
     async fn check(&self) -> Result<String, NotifyError> {
         self.call("getChat", &json!({ "chat_id": self.chat() })).await?;
         Ok("the bot knows the chat".to_owned())
+    }
+}
+
+/// Tells whether `text` can be a chat: its number, which is never 0, or the name of a public one, which
+/// has up to 32 letters, digits and underscores (<https://core.telegram.org/method/channels.checkUsername>).
+fn is_chat(text: &str) -> bool {
+    match text.strip_prefix('@') {
+        Some(name) => {
+            (1..=32).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        }
+        None => text.parse::<i64>().is_ok_and(|number| number != 0),
     }
 }
 

@@ -127,6 +127,7 @@ impl Webhook {
             }
         }
         let http = Http::new(&name, secrets, &http)?;
+        http.check_address(&url)?;
         Ok(Self { http, url, method, headers: checked, secrets: keys, templates, clock })
     }
 

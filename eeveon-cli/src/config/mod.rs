@@ -17,7 +17,7 @@ pub(crate) use edit::{get, new_file, paths, set, unset};
 pub(crate) use error::ConfigError;
 pub(crate) use health::{Health, When};
 pub(crate) use keys::KEYS;
-pub(crate) use notify::Notify;
+pub(crate) use notify::{Around, Notify};
 pub(crate) use project::{OnFailure, ProjectConfig};
 pub(crate) use read::{load, parse};
 pub(crate) use schema::{Key, SECTIONS, nearest};

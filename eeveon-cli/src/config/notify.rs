@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc, time::D
 use eeveon_core::{Diagnose, Secrets, SystemClock};
 use eeveon_notify::{
     Credential, Discord, DiscordConfig, Email, EmailConfig, EventKind, HttpOptions, Level, MailLogin,
-    Mailbox, Markup, Notifier, NotifyError, Ntfy, NtfyConfig, Route, Setup, Slack, SlackWay, Teams, Telegram,
-    TelegramConfig, Template, Templates, Webhook, WebhookConfig, WebhookMethod,
+    Mailbox, Markup, Notifier, NotifyError, Ntfy, NtfyConfig, Proxies, Route, Setup, Slack, SlackWay, Teams,
+    Telegram, TelegramConfig, Template, Templates, Webhook, WebhookConfig, WebhookMethod,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,17 @@ pub(crate) struct Notify {
     pub templates: BTreeMap<Level, String>,
     pub timeout: HumanDuration,
     pub ca_file: String,
+}
+
+/// What every channel of this home is made with.
+#[derive(Clone, Debug)]
+pub(crate) struct Around {
+    /// Finds addresses and tokens.
+    pub secrets: Arc<dyn Secrets>,
+    /// What stands between this machine and the services.
+    pub proxies: Proxies,
+    /// What tells this home from every other one.
+    pub home_id: String,
 }
 
 /// What kind of service is told.
@@ -171,7 +182,7 @@ impl Notify {
     /// # Errors
     ///
     /// Says which key is wrong.
-    pub(crate) fn notifier(&self, secrets: &Arc<dyn Secrets>) -> Result<Arc<dyn Notifier>, Fault> {
+    pub(crate) fn notifier(&self, around: &Around) -> Result<Arc<dyn Notifier>, Fault> {
         let name = self.name();
         if eeveon_core::TargetName::new(name.clone()).is_err() {
             let rule = "use 1 to 63 of a-z, 0-9 and -, beginning with a letter or digit";
@@ -180,17 +191,25 @@ impl Notify {
         if self.timeout.0.is_zero() || self.timeout.0 > Duration::from_secs(60) {
             return Err(("timeout", "it goes from 1ms to 1m".to_owned()));
         }
-        let http = HttpOptions { timeout: self.timeout.0, ca_file: path(&self.ca_file) };
+        if self.events.contains(&EventKind::WaitingForApproval) {
+            // The word is kept for when there are.
+            let why = "this version has no approvals, so `waiting_for_approval` would never be told";
+            return Err(("events", why.to_owned()));
+        }
+        let proxies = around.proxies.clone();
+        let http = HttpOptions { timeout: self.timeout.0, ca_file: path(&self.ca_file), proxies };
         let setup = Setup {
             name: name.clone(),
-            secrets: Arc::clone(secrets),
+            secrets: Arc::clone(&around.secrets),
             templates: self.templates(&name)?,
             http,
         };
         let made: Result<Arc<dyn Notifier>, NotifyError> = match self.channel {
             Kind::Slack => Slack::new(setup, self.slack()?).map(|it| Arc::new(it) as _),
             Kind::Discord => {
-                let thread = u64::try_from(self.thread).ok().filter(|it| *it > 0);
+                let thread = u64::try_from(self.thread);
+                let thread = thread.map_err(|_| ("thread", "it is the number of a thread".to_owned()))?;
+                let thread = Some(thread).filter(|it| *it > 0);
                 let config = DiscordConfig { url: hidden("url", &self.url)?, thread };
                 Discord::new(setup, config).map(|it| Arc::new(it) as _)
             }
@@ -203,7 +222,7 @@ impl Notify {
                 };
                 Telegram::new(setup, config).map(|it| Arc::new(it) as _)
             }
-            Kind::Email => Email::new(setup, self.email()?).map(|it| Arc::new(it) as _),
+            Kind::Email => Email::new(setup, self.email(&around.home_id)?).map(|it| Arc::new(it) as _),
             Kind::Webhook => {
                 Webhook::new(setup, self.webhook()?, Arc::new(SystemClock)).map(|it| Arc::new(it) as _)
             }
@@ -222,6 +241,7 @@ impl Notify {
             let key = match &error {
                 NotifyError::Template { .. } => "template",
                 _ if !self.ca_file.is_empty() && error.code() == "notify/certificate" => "ca_file",
+                NotifyError::Config { why, .. } => named(why).unwrap_or("channel"),
                 _ => "channel",
             };
             (key, error.to_string())
@@ -243,6 +263,9 @@ impl Notify {
 
     fn slack(&self) -> Result<SlackWay, Fault> {
         match (self.url.as_str(), self.token.as_str()) {
+            (_, "") if !self.to.list().is_empty() => {
+                Err(("to", "an incoming webhook is for one channel; only a bot is told which".to_owned()))
+            }
             (_, "") => Ok(SlackWay::Webhook { url: hidden("url", &self.url)? }),
             (url, token) => Ok(SlackWay::Bot {
                 token: hidden("token", token)?,
@@ -252,7 +275,7 @@ impl Notify {
         }
     }
 
-    fn email(&self) -> Result<EmailConfig, Fault> {
+    fn email(&self, home_id: &str) -> Result<EmailConfig, Fault> {
         let mailbox = |key, text: &str| Mailbox::from_str(text).map_err(|why| (key, why));
         if self.host.is_empty() {
             return Err(("host", "the mail server's name is missing".to_owned()));
@@ -276,12 +299,16 @@ impl Notify {
             tls,
             ca_file: path(&self.ca_file),
             login,
+            origin: home_id.to_owned(),
             timeout: self.timeout.0,
             ..EmailConfig::new(self.host.clone(), mailbox("from", &self.from)?, to, helo)
         })
     }
 
     fn webhook(&self) -> Result<WebhookConfig, Fault> {
+        if self.secret.is_empty() && !self.previous_secret.is_empty() {
+            return Err(("previous_secret", "without `secret` there is none before it".to_owned()));
+        }
         let secrets = [("secret", &self.secret), ("previous_secret", &self.previous_secret)];
         let secrets = secrets.into_iter().filter(|(_, value)| !value.is_empty());
         let headers = self.headers.iter().map(|(name, value)| {
@@ -306,6 +333,12 @@ impl Notify {
             _ => Err(("to", format!("it is {what}"))),
         }
     }
+}
+
+/// Returns the key at whose name `why` begins.
+fn named(why: &str) -> Option<&'static str> {
+    let quoted = why.strip_prefix('`')?.split('`').next()?;
+    OF_KIND.iter().map(|(key, _)| *key).find(|key| *key == quoted)
 }
 
 fn given(text: &str) -> Option<String> {

@@ -231,6 +231,53 @@ mod tests {
         assert!(at("branch", "token = \"ghp_123\"\nbranch").contains("the token itself must not be here"));
     }
 
+    /// Each with the line and column it stands in.
+    #[test]
+    fn channels_that_cannot_work_are_refused_with_their_line() {
+        let read = |text: &str| check(&MINIMAL.replace("[source]", &format!("[[notify]]\n{text}\n[source]")));
+        let webhook = "channel = \"webhook\"\nurl = \"https://example.org\"";
+        let discord = "channel = \"discord\"\nurl = \"env:U\"";
+        let telegram = "channel = \"telegram\"\ntoken = \"env:T\"";
+        let mail = "channel = \"email\"\nfrom = \"a@b.c\"\nto = \"d@e.f\"\nhost = \"mail.example.org\"";
+        let login = "user = \"u\"\npassword = \"env:P\"";
+        for (text, at, what) in [
+            ("channel = \"webhook\"\nurl = \"ftp://example.org\"".to_owned(), "3:7", "notify.url"),
+            ("channel = \"webhook\"\nurl = \"example.org/hook\"".to_owned(), "3:7", "notify.url"),
+            ("channel = \"ntfy\"\nto = \"x\"\nurl = \"ftp://n.example\"".to_owned(), "4:7", "notify.url"),
+            (format!("{telegram}\nto = \"-100\"\nurl = \"localhost:1\""), "5:7", "notify.url"),
+            ("channel = \"ntfy\"\nto = \"my topic\"".to_owned(), "3:6", "notify.to"),
+            (format!("channel = \"ntfy\"\nto = \"{}\"", "x".repeat(65)), "3:6", "notify.to"),
+            (format!("{telegram}\nto = \"the group\""), "4:6", "notify.to"),
+            (format!("{telegram}\nto = \"0\""), "4:6", "notify.to"),
+            (format!("{telegram}\nto = \"@a b\""), "4:6", "notify.to"),
+            (format!("{telegram}\nto = \"-100\"\nthread = -1"), "5:10", "notify.thread"),
+            (format!("{discord}\nthread = -5"), "4:10", "notify.thread"),
+            (format!("{discord}\nthread = \"general\""), "4:10", "invalid type"),
+            (format!("{webhook}\nprevious_secret = \"env:OLD\""), "4:19", "notify.previous_secret"),
+            (format!("{mail}\n{login}\ntls = \"none\""), "8:7", "notify.tls"),
+            ("channel = \"slack\"\nurl = \"env:U\"\nto = \"C01\"".to_owned(), "4:6", "notify.to"),
+            (format!("{webhook}\nevents = [\"waiting_for_approval\"]"), "4:10", "no approvals"),
+        ] {
+            let refused = read(&text).unwrap_err();
+            assert!(
+                refused.starts_with(&format!("a.toml:{at}: ")) && refused.contains(what),
+                "{text}: {refused}"
+            );
+        }
+        for good in [
+            format!("{telegram}\nto = \"-1001234567890\"\nthread = 7"),
+            format!("{telegram}\nto = \"@deploys_of_shop\""),
+            format!("{discord}\nthread = 1234567890123456789"),
+            "channel = \"ntfy\"\nto = \"shop-deploys_8f3A\"".to_owned(),
+            "channel = \"ntfy\"\nto = \"env:TOPIC\"".to_owned(),
+            format!("{webhook}\nsecret = \"env:NEW\"\nprevious_secret = \"env:OLD\""),
+            format!("{mail}\ntls = \"none\""),
+            format!("{}\n{login}\ntls = \"none\"", mail.replace("mail.example.org", "127.0.0.1")),
+        ] {
+            read(&good).unwrap();
+        }
+    }
+
     #[test]
     fn paths_stay_where_they_belong() {
         for dir in ["..", "a/../b", "/a", "a//b", "./a", "a\\u001b"] {

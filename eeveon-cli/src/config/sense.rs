@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use eeveon_core::{ProjectName, SecretRef, Secrets};
 use eeveon_daemon::{Schedule, Windows};
 use eeveon_health::HealthError;
+use eeveon_notify::Proxies;
 use eeveon_source::RepoUrl;
 use toml_edit::{Item, TableLike};
 
 use crate::environment::Environment;
 
 use super::{
-    ConfigError, Notify, ProjectConfig,
+    Around, ConfigError, Notify, ProjectConfig,
     read::{Place, several},
 };
 
@@ -35,7 +36,8 @@ fn check_notify(config: &ProjectConfig, root: &dyn TableLike, at: &Place<'_>) ->
         }
         // What a reference points to is looked for when it is needed, and so is the file of authorities:
         // without it this channel is silent, and everything else works.
-        let nowhere: Arc<dyn Secrets> = Arc::new(Environment::default());
+        let secrets: Arc<dyn Secrets> = Arc::new(Environment::default());
+        let nowhere = Around { secrets, proxies: Proxies::default(), home_id: String::new() };
         let alone = Notify { ca_file: String::new(), ..notify.clone() };
         alone.notifier(&nowhere).map_err(|(key, message)| wrong(key, &message))?;
         if !names.insert(notify.name()) {

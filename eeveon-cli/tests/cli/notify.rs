@@ -15,23 +15,23 @@ use crate::sandbox::Sandbox;
 
 /// A service that keeps what it is sent and answers as it is told to.
 #[derive(Clone)]
-struct Service {
+pub(crate) struct Service {
     port: u16,
     heard: Arc<Mutex<Vec<Request>>>,
     answer: Arc<Mutex<&'static str>>,
 }
 
 #[derive(Clone, Debug)]
-struct Request {
-    path: String,
+pub(crate) struct Request {
+    pub(crate) path: String,
     headers: Vec<(String, String)>,
-    body: Value,
+    pub(crate) body: Value,
 }
 
-const OK: &str = "200 OK\r\n";
+pub(crate) const OK: &str = "200 OK\r\n";
 
 impl Service {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let service = Self {
             port: listener.local_addr().unwrap().port(),
@@ -60,15 +60,15 @@ impl Service {
         service
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.port)
     }
 
-    fn answers(&self, status: &'static str) {
+    pub(crate) fn answers(&self, status: &'static str) {
         *self.answer.lock().unwrap() = status;
     }
 
-    fn heard(&self) -> Vec<Request> {
+    pub(crate) fn heard(&self) -> Vec<Request> {
         self.heard.lock().unwrap().clone()
     }
 }
@@ -92,23 +92,23 @@ fn read(stream: &TcpStream) -> Option<Request> {
 }
 
 /// Appends to the project's file.
-fn append(sandbox: &Sandbox, toml: &str) {
+pub(crate) fn append(sandbox: &Sandbox, toml: &str) {
     let file = sandbox.home().join("projects/app.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("{text}\n{toml}\n")).unwrap();
 }
 
-fn secret(sandbox: &Sandbox, name: &str, value: &str) -> String {
+pub(crate) fn secret(sandbox: &Sandbox, name: &str, value: &str) -> String {
     let file = sandbox.path().join(name);
     fs::write(&file, format!("{value}\n")).unwrap();
     format!("file:{}", file.display())
 }
 
-fn events(service: &Service) -> Vec<String> {
+pub(crate) fn events(service: &Service) -> Vec<String> {
     service.heard().iter().map(|it| it.body["type"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-fn webhook(service: &Service) -> String {
+pub(crate) fn webhook(service: &Service) -> String {
     format!("[[notify]]\nchannel = \"webhook\"\nurl = \"{}\"", service.url("hook"))
 }
 
@@ -252,11 +252,12 @@ fn what_every_channel_hears_agrees_with_history_and_exit_code() {
                 let id = format!("<{}@", hook.body["id"].as_str().unwrap());
                 let of = letters.iter().filter(|it| header(it, "Message-ID").starts_with(&id));
                 let [letter] = &of.collect::<Vec<_>>()[..] else { panic!("{id}: {letters:?}") };
-                let thread = format!("<app-{}@", history["id"]);
+                let home = fs::read_to_string(sandbox.home().join("id")).unwrap();
+                let thread = format!("<app-{}.{}@", history["id"], home.trim());
                 assert!(header(letter, "In-Reply-To").starts_with(&thread), "{letter}");
-                let about =
-                    hook.body["type"] == "deployment.quarantined" || header(letter, "Subject") == title;
-                assert!(about, "{title}: {letter}");
+                let subject = header(letter, "Subject");
+                assert!(subject.ends_with(&format!("(deployment {})", history["id"])), "{letter}");
+                assert!(subject.starts_with("app: ") && subject.contains("release"), "{letter}");
             }
         }
     }
@@ -361,6 +362,27 @@ fn no_secret_is_told_by_any_command() {
     }
     let stored = fs::read(sandbox.home().join("eeveon.db")).unwrap();
     assert!(!stored.windows(7).any(|it| it == b"hunter2"));
+}
+
+/// Read by the command alone, and honoured by every channel that speaks HTTP.
+#[test]
+fn a_proxy_of_the_environment_stands_between() {
+    let (sandbox, proxy) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, "[[notify]]\nchannel = \"webhook\"\nurl = \"http://hook.invalid/deploys\"");
+    let test = |variables: &[(&str, &str)]| {
+        let mut command = sandbox.command(&["notify", "test", "app"]);
+        command.envs(variables.iter().copied()).output().unwrap().status.code()
+    };
+    for name in ["http_proxy", "HTTP_PROXY"] {
+        let before = proxy.heard().len();
+        assert_eq!(test(&[(name, &proxy.url(""))]), Some(0), "{name}");
+        assert_eq!(proxy.heard()[before].path, "http://hook.invalid/deploys");
+        let heard = proxy.heard().len();
+        for except in ["no_proxy", "NO_PROXY"] {
+            assert_eq!(test(&[(name, &proxy.url("")), (except, ".invalid")]), Some(10), "nobody is there");
+        }
+        assert_eq!(proxy.heard().len(), heard);
+    }
 }
 
 /// Neither a file of authorities nor a variable of somebody else's shell is a reason to deploy nothing,

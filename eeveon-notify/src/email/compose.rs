@@ -3,6 +3,7 @@
 //!
 //! Source: RFC 5322, <https://www.rfc-editor.org/rfc/rfc5322>; RFC 3834 for `Auto-Submitted`
 
+use eeveon_core::Kind;
 use mail_send::mail_builder::{
     MessageBuilder,
     headers::{address::Address, date::Date, raw::Raw},
@@ -10,7 +11,7 @@ use mail_send::mail_builder::{
 
 use super::{Email, Mailbox};
 use crate::{
-    Level, Markup, Message, NotifyError,
+    Event, Level, Markup, Message, NotifyError,
     text::shorten,
     wording::{Fact, Wording},
 };
@@ -30,24 +31,37 @@ pub(super) fn letter(email: &Email, message: &Message) -> Result<Vec<u8>, Notify
     };
     let host = &email.server.helo;
     let id = format!("{}@{host}", message.id());
-    // No letter has this id. Mail programs gather those that refer to the same one, wherever a
-    // thread begins: a channel need not be told of every event. RFC 5256, 3.
-    let thread = format!("{}@{host}", message.thread());
-    let letter = MessageBuilder::new()
+    let mut letter = MessageBuilder::new()
         .from(address(&email.from))
         .to(Address::new_list(email.to.iter().map(address).collect()))
-        .subject(shorten(&words.title, SUBJECT))
+        .subject(shorten(&subject(&message.event, &words), SUBJECT))
         .date(Date::new(message.event.at.as_second()))
         .message_id(id)
-        .in_reply_to(thread.clone())
-        .references(thread)
         .header("Auto-Submitted", Raw::new("auto-generated"))
         .text_body(text)
         .html_body(html);
+    if message.event.has_deployment() {
+        // No letter has this id. Mail programs gather those that refer to the same one, wherever a
+        // thread begins: a channel need not be told of every event. RFC 5256, 3.
+        let origin = if email.origin.is_empty() { String::new() } else { format!(".{}", email.origin) };
+        let thread = format!("{}{origin}@{host}", message.thread());
+        letter = letter.in_reply_to(thread.clone()).references(thread);
+    }
     letter.write_to_vec().map_err(|error| NotifyError::Config {
         channel: channel.clone(),
         why: format!("no letter could be written: {error}"),
     })
+}
+
+/// Returns the subject: the same for all letters about one deployment, for some mail programs gather
+/// letters only then (<https://support.google.com/mail/answer/5900>). What happened is the first line.
+fn subject(event: &Event, words: &Wording) -> String {
+    let Event { project, deployment, release, .. } = event;
+    match (event.has_deployment(), event.operation) {
+        (false, _) => words.title.clone(),
+        (true, Kind::Deploy) => format!("{project}: release {release} (deployment {deployment})"),
+        (true, Kind::Rollback) => format!("{project}: back to release {release} (deployment {deployment})"),
+    }
 }
 
 fn address(mailbox: &Mailbox) -> Address<'_> {

@@ -31,7 +31,7 @@ pub enum Tls {
     Starttls,
     /// TLS from the first byte. RFC 8314.
     Implicit,
-    /// None: passwords and messages can be read on the way.
+    /// None: messages can be read on the way. Nobody logs in so, but on this very machine.
     None,
 }
 
@@ -86,6 +86,9 @@ pub struct EmailConfig {
     pub to: Vec<Mailbox>,
     /// What this machine calls itself: in EHLO, and to tell its messages from those of others.
     pub helo: String,
+    /// What tells the threads of this installation from those of another on the same machine: letters
+    /// and digits, always the same. Empty where there is only one.
+    pub origin: String,
     /// How long each step of the conversation may take. All of it may take four times as long.
     pub timeout: Duration,
 }
@@ -102,18 +105,20 @@ impl EmailConfig {
             from,
             to,
             helo: helo.into(),
+            origin: String::new(),
             timeout: Duration::from_secs(30),
         }
     }
 }
 
-/// Sends e-mail. All messages about one deployment are one thread, and a message that is sent again
+/// Sends e-mail. All messages about one deployment are one thread, with one subject, and a message that is sent again
 /// has the same id, by which mail programs show it once.
 pub struct Email {
     server: Server,
     login: Option<MailLogin>,
     from: Mailbox,
     to: Vec<Mailbox>,
+    origin: String,
     templates: Templates,
     secrets: Arc<dyn Secrets>,
     received: Received,
@@ -128,7 +133,7 @@ impl Email {
     /// The configuration cannot work.
     pub fn new(setup: Setup, config: EmailConfig) -> Result<Self, NotifyError> {
         let Setup { name, secrets, templates, http: _ } = setup;
-        let EmailConfig { host, port, tls, ca_file, login, from, to, helo, timeout } = config;
+        let EmailConfig { host, port, tls, ca_file, login, from, to, helo, origin, timeout } = config;
         let config = |why: &str| NotifyError::Config { channel: name.clone(), why: why.to_owned() };
         if to.is_empty() || to.len() > RECIPIENTS {
             return Err(config(&format!("`to` names 1 to {RECIPIENTS} recipients")));
@@ -136,13 +141,20 @@ impl Email {
         if !is_helo(&helo) {
             return Err(config("`helo` is a host name: letters, digits, . and -"));
         }
+        if !origin.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(config("`origin` has letters and digits only"));
+        }
         if let Some(MailLogin::Password { user, .. } | MailLogin::XOAuth2 { user, .. }) = &login
             && (user.is_empty() || user.chars().any(char::is_control))
         {
             return Err(config("`user` is empty or has control characters"));
         }
-        let server = Server::new(name, host, port, tls, ca_file.as_deref(), helo, timeout)?;
-        Ok(Self { server, login, from, to, templates, secrets, received: Received::default() })
+        let server = Server::new(name.clone(), host, port, tls, ca_file.as_deref(), helo, timeout)?;
+        if login.is_some() && server.can_be_overheard() {
+            let why = "`tls` is none, and nobody logs in to another machine where it can be overheard";
+            return Err(NotifyError::Config { channel: name, why: why.to_owned() });
+        }
+        Ok(Self { server, login, from, to, origin, templates, secrets, received: Received::default() })
     }
 
     async fn reveal(&self) -> Result<Option<Login>, NotifyError> {

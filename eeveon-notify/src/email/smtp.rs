@@ -41,6 +41,8 @@ pub(super) struct Server {
     host: String,
     port: u16,
     tls: Tls,
+    /// Whether it is this very machine.
+    here: bool,
     connector: TlsConnector,
     timeout: Duration,
 }
@@ -146,7 +148,12 @@ impl Server {
             Tls::None => 25,
         });
         let connector = connector(ca_file).map_err(config)?;
-        Ok(Self { channel, helo, host, port, tls, connector, timeout })
+        Ok(Self { channel, helo, host, port, tls, here, connector, timeout })
+    }
+
+    /// Tells whether others can listen on the way.
+    pub(super) fn can_be_overheard(&self) -> bool {
+        self.tls == Tls::None && !self.here
     }
 
     /// Has one conversation: with an envelope it is handed over, without one the server is only

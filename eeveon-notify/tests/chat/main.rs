@@ -9,6 +9,7 @@ mod golden;
 mod logs;
 mod ntfy;
 mod parked;
+mod proxy;
 mod rig;
 mod schema;
 mod slack;

@@ -230,7 +230,16 @@ fn what_could_not_work_is_refused_when_it_is_read() {
         let to = vec!["ops@example.org".parse().unwrap()];
         EmailConfig::new("mail.example.org", "deploy@example.org".parse().unwrap(), to, "here.example")
     };
-    let cases: [Case<'_>; 7] = [
+    let login = || Some(MailLogin::XOAuth2 { user: "u".into(), token: Credential::parse("env:T").unwrap() });
+    let cases: [Case<'_>; 9] = [
+        (
+            &|config| {
+                config.tls = Some(Tls::None);
+                config.login = password();
+            },
+            "`tls`",
+        ),
+        (&|config| config.origin = "a.b".into(), "`origin`"),
         (&|config| config.to = Vec::new(), "recipients"),
         (&|config| config.to = vec!["a@b".parse().unwrap(); 51], "recipients"),
         (&|config| config.host = "mail example".into(), "`host`"),
@@ -253,6 +262,12 @@ fn what_could_not_work_is_refused_when_it_is_read() {
         assert!(error.to_string().contains(named), "{error}");
     }
     assert!(Email::new(setup("mail", Known::of(&[])), server_config()).is_ok());
+    // Nobody listens on this very machine.
+    for host in ["localhost", "127.0.0.1", "[::1]"] {
+        let config =
+            EmailConfig { host: host.into(), login: login(), tls: Some(Tls::None), ..server_config() };
+        assert!(Email::new(setup("mail", Known::of(&[])), config).is_ok(), "{host}");
+    }
     assert_eq!(["implicit", "none"].map(str::parse), [Ok(Tls::Implicit), Ok(Tls::None)]);
     assert!("STARTTLS, perhaps".parse::<Tls>().is_err());
 }

@@ -9,6 +9,47 @@ use crate::{
     sending::{Known, event, setup},
 };
 
+/// Sends a letter by a channel of `origin`, and returns its headers.
+async fn headers(origin: &str, event: eeveon_notify::Event) -> Vec<(String, String)> {
+    let server = Scripted::with(&[]);
+    let mut config = config(&server, &["ops@example.org"]);
+    config.origin = origin.to_owned();
+    let channel = Email::new(setup("mail", Known::of(&[])), config).unwrap();
+    channel.notify(&Message::of(event)).await.unwrap();
+    let heard = server.heard();
+    let letter = heard.iter().skip_while(|line| *line != "DATA").skip(1).take_while(|line| !line.is_empty());
+    let headers = letter.filter_map(|line| line.split_once(": "));
+    headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+}
+
+#[tokio::test]
+async fn threads_of_two_installations_do_not_mix_and_a_test_begins_none() {
+    let mut roots = Vec::new();
+    for origin in ["0a1b", "ffff"] {
+        let mut subjects = std::collections::BTreeSet::new();
+        for kind in EventKind::ALL.into_iter().filter(|kind| *kind != EventKind::Test) {
+            let headers = headers(origin, event(kind, 4)).await;
+            subjects.insert(header(&headers, "Subject").unwrap().to_owned());
+            let root = header(&headers, "References").unwrap().to_owned();
+            assert_eq!(header(&headers, "In-Reply-To"), Some(root.as_str()));
+            assert_ne!(header(&headers, "Message-ID"), Some(root.as_str()));
+            roots.push(root);
+        }
+        assert_eq!(subjects.len(), 1, "{subjects:?}");
+    }
+    roots.dedup();
+    assert_eq!(roots, ["<shop-7.0a1b@here.example>", "<shop-7.ffff@here.example>"]);
+    let mut test = event(EventKind::Test, 4);
+    test.deployment = eeveon_core::DeploymentId::default();
+    let headers = headers("0a1b", test).await;
+    assert_eq!(header(&headers, "References"), None, "{headers:?}");
+    assert_eq!(header(&headers, "Subject"), Some("shop: a test message, nothing happened"));
+}
+
 /// Sends, and returns the lines of the letter as they were said.
 async fn lines(server: &Scripted, template: Option<&str>) -> Vec<String> {
     let mut setup = setup("mail", Known::of(&[]));

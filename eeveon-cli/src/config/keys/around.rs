@@ -161,7 +161,7 @@ pub(super) const AROUND: &[Key] = &[
         Some("[]"),
         "[\"started\"]",
         false,
-        "Further events that are told: `started`, `succeeded`, `failed`, `rolled_back`, `refused`, `cancelled`, `waiting_for_approval`, `parked`, `quarantined`, `check_flapping`.",
+        "Further events that are told: `started`, `succeeded`, `failed`, `rolled_back`, `refused`, `cancelled`, `parked`, `quarantined`, `check_flapping`.",
     ),
     key(
         "notify",
@@ -211,7 +211,7 @@ pub(super) const AROUND: &[Key] = &[
         Some("\"\""),
         "\"env:OLD_HOOK_SECRET\"",
         false,
-        "webhook: the secret before, while receivers change to the new one.",
+        "webhook: the secret before `secret`, while receivers change to the new one.",
     ),
     key("notify", "host", Some("\"\""), "\"mail.example.org\"", false, "email: the mail server."),
     key("notify", "port", Some("0"), "465", false, "email: its port; 0 for the usual one."),
@@ -221,7 +221,7 @@ pub(super) const AROUND: &[Key] = &[
         Some("\"\""),
         "\"implicit\"",
         false,
-        "email: `starttls`, `implicit` or `none`; empty for what goes with the port.",
+        "email: `starttls`, `implicit` or `none`, which takes a login on this machine only; empty for what goes with the port.",
     ),
     key("notify", "user", Some("\"\""), "\"deploy\"", false, "email: who logs in."),
     key(
