@@ -84,6 +84,32 @@ pub(crate) async fn open_deployments(app: &App, project: &ProjectName) -> Result
     Ok(app.store.deployments(&filter).await?)
 }
 
+/// Returns the newest deployment of a project that succeeded and is `wanted`.
+///
+/// # Errors
+///
+/// The store failed.
+pub(crate) async fn newest_success(
+    app: &App,
+    project: &ProjectName,
+    wanted: impl Fn(&Deployment) -> bool,
+) -> Result<Option<Deployment>, CliError> {
+    /// More than anyone deploys while one release stays live.
+    const LOOK_BACK: u64 = 200;
+    let filter = DeploymentFilter { project: Some(project.clone()), open: false, limit: LOOK_BACK };
+    let newest_first = app.store.deployments(&filter).await?.into_iter();
+    Ok(newest_first.filter(|it| it.outcome == Some(Outcome::Succeeded)).find(|it| wanted(it)))
+}
+
+/// Returns the deployment whose release serves, by what was recorded alone: for when nobody can look.
+///
+/// # Errors
+///
+/// The store failed.
+pub(crate) async fn recorded_live(app: &App, project: &ProjectName) -> Result<Option<Deployment>, CliError> {
+    newest_success(app, project, |_| true).await
+}
+
 /// Tells whether a living process works on the project.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use clap::Args;
 use eeveon_core::{Class, Deployer as _, Diagnose, Failure, ProjectName, Release, ReleaseNumber, Stage};
 use eeveon_daemon::{DaemonError, Edge, Graph};
-use eeveon_store::LetterState;
+use eeveon_store::{Letter, LetterState};
 use futures::future::join_all;
 use serde::Serialize;
 
@@ -175,16 +175,21 @@ async fn clock(app: &App) -> Result<Finding, CliError> {
 }
 
 async fn check_project(app: &App, name: &ProjectName) -> Vec<Finding> {
-    let site = match Site::open(app, name).await {
-        Ok(site) => site,
-        Err(error) => return vec![Finding::failed("configuration", &error)],
-    };
-    let mut findings = vec![Finding::fine("configuration", "valid")];
-    findings.push(source(app, &site).await);
-    findings.push(target(app, &site).await);
-    findings.push(live(&site).await);
-    findings.extend(daemon(app, &site));
-    findings.extend(channels(app, &site).await);
+    let mut findings = Vec::new();
+    let mut known: Option<Vec<String>> = None;
+    match Site::open(app, name).await {
+        Ok(site) => {
+            findings.push(Finding::fine("configuration", "valid"));
+            findings.push(source(app, &site).await);
+            findings.push(target(app, &site).await);
+            findings.push(live(&site).await);
+            findings.extend(daemon(app, &site));
+            findings.extend(channels(app, &site).await);
+            known = Some(site.config.notify.iter().map(config::Notify::name).collect());
+        }
+        Err(error) => findings.push(Finding::failed("configuration", &error)),
+    }
+    findings.extend(messages(app, name, known.as_deref()).await);
     if let Ok(open) = view::open_deployments(app, name).await {
         for parked in open.iter().filter(|it| it.parked.is_some()) {
             let (message, hint) = (
@@ -228,7 +233,7 @@ fn daemon(app: &App, site: &Site) -> Vec<Finding> {
     findings
 }
 
-/// Asks every channel whether a message would arrive, all at once, and counts those that did not.
+/// Asks every channel whether a message would arrive, all at once.
 async fn channels(app: &App, site: &Site) -> Vec<Finding> {
     let channels = notifying::channels(app, &site.config);
     let asked = channels.iter().map(|channel| async {
@@ -238,19 +243,25 @@ async fn channels(app: &App, site: &Site) -> Vec<Finding> {
             Err(error) => Finding::failed("channel", &error),
         }
     });
-    let mut findings = join_all(asked).await;
-    let dead = notify::letters_of(app, &site.name, None, Some(LetterState::Dead)).await.unwrap_or_default();
-    if let Some(letter) = dead.last() {
-        let count = count(dead.len() as u64, "message");
-        let why = letter.error.clone().unwrap_or_default();
-        let message = format!("{count} did not arrive; the newest to {}: {why}", letter.channel);
-        let hint = format!(
-            "mend the cause, then `ee-deploy notify retry {0}`, or `ee-deploy notify drop {0}`",
-            site.name
-        );
-        findings.push(Finding::bad("messages", Class::Failed, message, hint));
-    }
-    findings
+    join_all(asked).await
+}
+
+/// Counts the messages that were given up. `known` are the project's channels, where its file can be read.
+async fn messages(app: &App, name: &ProjectName, known: Option<&[String]>) -> Option<Finding> {
+    let dead = notify::letters_of(app, name, None, Some(LetterState::Dead)).await.unwrap_or_default();
+    let newest = dead.last()?;
+    let is_gone = |letter: &Letter| known.is_some_and(|known| !known.contains(&letter.channel));
+    let count = count(dead.len() as u64, "message");
+    let gone = if is_gone(newest) { format!(" ({})", notify::GONE) } else { String::new() };
+    let why = newest.error.clone().unwrap_or_default();
+    let message = format!("{count} did not arrive; the newest to {}{gone}: {why}", newest.channel);
+    let hint = match dead.iter().all(is_gone) {
+        true => format!("`ee-deploy notify drop {name}`"),
+        false => {
+            format!("mend the cause, then `ee-deploy notify retry {name}`, or `ee-deploy notify drop {name}`")
+        }
+    };
+    Some(Finding::bad("messages", Class::Failed, message, hint))
 }
 
 async fn source(app: &App, site: &Site) -> Finding {

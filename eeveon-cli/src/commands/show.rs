@@ -18,11 +18,12 @@ impl Show {
     pub async fn run(self, app: &App) -> Result<Exit, CliError> {
         let site = Site::concerned(app, &app.project(&self.name)?).await?;
         let status = super::status::status_of(app, &site.name).await?;
+        let exit = status.exit();
         if app.ui.json {
             let document =
                 serde_json::json!({ "project": site.name, "config": site.config, "status": status });
             app.ui.json(&document)?;
-            return Ok(Exit::Done);
+            return Ok(exit);
         }
         let config = &site.config;
         let dir = match config.source.dir.as_str() {
@@ -39,6 +40,6 @@ impl Show {
         ] {
             app.ui.out(Line::default().dim(format!("{what:<8}")).plain(text))?;
         }
-        Ok(Exit::Done)
+        Ok(exit)
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use eeveon_core::{CommitId, DeploymentId, ProjectName, ReleaseNumber, Seq, StepError, StepKey, Untrusted};
 use eeveon_daemon::Freezes;
-use eeveon_store::{Deployment, DeploymentFilter, LetterState};
+use eeveon_store::{Deployment, LetterState};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -39,8 +39,17 @@ pub(crate) struct ProjectStatus {
     requests: Vec<queue::Row>,
     /// Messages that have not arrived.
     messages: Messages,
-    /// Why the project's status is not known.
+    /// Why what is live is told as it was recorded, and could not be looked at.
     error: Option<String>,
+    #[serde(skip)]
+    exit: Exit,
+}
+
+impl ProjectStatus {
+    /// Returns what a command about this project alone ends with.
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -80,24 +89,18 @@ async fn messages(app: &App, name: &ProjectName) -> Result<Messages, CliError> {
     Ok(Messages { waiting: letters.len().saturating_sub(dead), dead })
 }
 
-/// Finds out how one project stands.
+/// Finds out how one project stands. Where its file or its target cannot be read, that is said, and what
+/// serves is as it was recorded.
 ///
 /// # Errors
 ///
-/// The store failed, or the project's target cannot be read.
+/// The store failed.
 pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectStatus, CliError> {
-    let site = Site::open(app, name).await?;
-    let live = site.live().await?;
-    let releases = app.store.releases(name).await?;
-    let open = view::open_deployments(app, name).await?;
-    let live = match live {
-        Some(live) => Some(LiveStatus {
-            release: live.release,
-            revision: view::known(&releases, live.release).map(|it| it.release.revision.commit.clone()),
-            since: since(app, name, live.release).await?,
-        }),
-        None => None,
+    let (live, error, exit) = match live(app, name).await {
+        Ok(live) => (live, None, Exit::Done),
+        Err(error) => (recorded(app, name).await?, Some(error.to_string()), error.exit()),
     };
+    let open = view::open_deployments(app, name).await?;
     let mut status = ProjectStatus {
         project: name.clone(),
         live,
@@ -107,7 +110,8 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         frozen: frozen(app, name).await?,
         requests: queue::rows(app, Some(name)).await?,
         messages: messages(app, name).await?,
-        error: None,
+        error,
+        exit,
     };
     for deployment in open {
         match &deployment.parked {
@@ -119,6 +123,26 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         }
     }
     Ok(status)
+}
+
+/// Returns what serves.
+async fn live(app: &App, name: &ProjectName) -> Result<Option<LiveStatus>, CliError> {
+    let Some(live) = Site::open(app, name).await?.live().await? else { return Ok(None) };
+    let releases = app.store.releases(name).await?;
+    Ok(Some(LiveStatus {
+        release: live.release,
+        revision: view::known(&releases, live.release).map(|it| it.release.revision.commit.clone()),
+        since: since(app, name, live.release).await?,
+    }))
+}
+
+/// Returns what serves if nobody changed anything by hand.
+async fn recorded(app: &App, name: &ProjectName) -> Result<Option<LiveStatus>, CliError> {
+    Ok(view::recorded_live(app, name).await?.map(|it| LiveStatus {
+        release: it.release.number,
+        revision: Some(it.release.revision.commit),
+        since: it.finished_at,
+    }))
 }
 
 async fn frozen(app: &App, name: &ProjectName) -> Result<Option<Untrusted>, CliError> {
@@ -142,14 +166,8 @@ async fn running(app: &App, deployment: &Deployment) -> Result<Running, CliError
 
 /// Tells since when a release serves: since the newest deployment of it that succeeded.
 async fn since(app: &App, name: &ProjectName, release: ReleaseNumber) -> Result<Option<Timestamp>, CliError> {
-    /// More than anyone deploys while one release stays live.
-    const LOOK_BACK: u64 = 200;
-    let filter = DeploymentFilter { project: Some(name.clone()), open: false, limit: LOOK_BACK };
-    let deployments = app.store.deployments(&filter).await?;
-    let made = |it: &&Deployment| {
-        it.release.number == release && it.outcome == Some(eeveon_core::Outcome::Succeeded)
-    };
-    Ok(deployments.iter().find(made).and_then(|it| it.finished_at))
+    let made = |it: &Deployment| it.release.number == release;
+    Ok(view::newest_success(app, name, made).await?.and_then(|it| it.finished_at))
 }
 
 impl Status {
@@ -160,32 +178,21 @@ impl Status {
             Some(name) => all.push(status_of(app, &app.project(name)?).await?),
             None => {
                 for project in app.home.project_names()? {
-                    // One broken project does not hide the others.
-                    let status = status_of(app, &project).await;
-                    let messages = messages(app, &project).await.unwrap_or_default();
-                    all.push(match status {
-                        Ok(status) => status,
-                        Err(error) => ProjectStatus {
-                            project,
-                            live: None,
-                            running: None,
-                            waiting: None,
-                            automatic: None,
-                            frozen: None,
-                            requests: Vec::new(),
-                            messages,
-                            error: Some(error.to_string()),
-                        },
-                    });
+                    all.push(status_of(app, &project).await?);
                 }
             }
         }
+        // Of one project it is the answer; of many it does not hide the others.
+        let exit = match (&self.name, all.first()) {
+            (Some(_), Some(one)) => one.exit(),
+            _ => Exit::Done,
+        };
         if app.ui.json {
             match (&self.name, all.first()) {
                 (Some(_), Some(one)) => app.ui.json(one)?,
                 _ => app.ui.json(&all)?,
             }
-            return Ok(Exit::Done);
+            return Ok(exit);
         }
         if all.is_empty() {
             app.ui.note(Line::new("no projects yet; add one with `ee-deploy up REPO`"));
@@ -197,7 +204,7 @@ impl Status {
             table.row(row(status, now));
         }
         table.print(&app.ui)?;
-        Ok(Exit::Done)
+        Ok(exit)
     }
 }
 
@@ -211,18 +218,21 @@ fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
     };
     let since =
         status.live.as_ref().and_then(|live| live.since).map(|since| age(since, now)).unwrap_or_default();
-    let state = match (status.error, status.waiting, status.running) {
-        (Some(error), ..) => Line::default().bad(error),
-        (None, Some(waiting), _) => {
+    let state = match (status.waiting, status.running) {
+        (Some(waiting), _) => {
             let reason = waiting.reason.map(|it| format!(": {it}")).unwrap_or_default();
             Line::default()
                 .warn(format!("deployment {} waits at `{}`{reason}", waiting.deployment, waiting.step))
         }
-        (None, None, Some(running)) => {
+        (None, Some(running)) => {
             let step = running.step.map(|it| format!(" at `{it}`")).unwrap_or_default();
             Line::new(format!("deployment {} of release {} runs{step}", running.deployment, running.release))
         }
-        (None, None, None) => Line::default().good("idle"),
+        (None, None) => Line::default().good("idle"),
+    };
+    let state = match status.error {
+        Some(error) => state.bad(format!("; what serves is as recorded: {error}")),
+        None => state,
     };
     let waits = status.requests.iter().filter(|it| it.state == "waiting").count();
     let aside = status.requests.iter().filter(|it| it.state == "set_aside").count();

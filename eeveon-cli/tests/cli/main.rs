@@ -19,6 +19,7 @@ mod handover;
 mod health;
 mod hooks;
 mod hostile;
+mod letters;
 mod notify;
 mod pages;
 mod push;

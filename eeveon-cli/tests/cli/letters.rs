@@ -1,0 +1,167 @@
+//! Messages that have not arrived: how they are told, listed, tried again and dropped.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::{
+    notify::{OK, Service, append, events, secret, webhook},
+    sandbox::Sandbox,
+};
+
+fn project_file(sandbox: &Sandbox) -> std::path::PathBuf {
+    sandbox.home().join("projects/app.toml")
+}
+
+/// Takes all channels out of the project's file.
+fn without_channels(sandbox: &Sandbox) {
+    let text = fs::read_to_string(project_file(sandbox)).unwrap();
+    let (before, _) = text.split_once("[[notify]]").unwrap();
+    fs::write(project_file(sandbox), before).unwrap();
+}
+
+#[test]
+fn a_message_that_waits_behind_another_is_told_by_the_command_that_deployed() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &format!("{}\nlevels = [\"info\", \"success\"]", webhook(&service)));
+    service.answers("503 Down\r\nRetry-After: 3600\r\n");
+    let ran = sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert_eq!(service.heard().len(), 1);
+    assert!(ran.stderr.contains("a message to webhook has not arrived"), "{ran}");
+    let behind = "1 message to webhook waits behind it; the next command or the daemon sends it";
+    assert!(ran.stderr.contains(behind), "{ran}");
+
+    sandbox.commit("second", &[("a", "2")]);
+    let ran = sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert_eq!(service.heard().len(), 1, "it asked for an hour");
+    assert!(ran.stderr.contains("4 messages to webhook wait another "), "{ran}");
+    assert!(ran.stderr.contains("the next command or the daemon sends them"), "{ran}");
+    // Once is enough.
+    let ran = sandbox.run(&["status", "app"]).expect_code(0);
+    assert!(ran.stdout.contains("4 messages on the way") && ran.stderr.is_empty(), "{ran}");
+}
+
+#[test]
+fn a_test_says_what_to_do_next() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    let nobody = secret(&sandbox, "nobody", "http://127.0.0.1:1/x");
+    append(&sandbox, &webhook(&service));
+    append(&sandbox, &format!("[[notify]]\nchannel = \"slack\"\nurl = \"{nobody}\""));
+    append(&sandbox, "[[notify]]\nchannel = \"teams\"\nurl = \"env:EEVEON_TEST_NOT_SET\"");
+    service.answers("400 Never\r\n");
+    let ran = sandbox.run(&["notify", "test", "app"]).expect_code(10);
+    assert_eq!(ran.stdout.matches("  next  ").count(), 3, "{ran}");
+    assert!(!ran.stdout.contains("`ee-deploy notify test`"), "it was just run: {ran}");
+    let answers = sandbox.run(&["notify", "test", "app", "--json"]).expect_code(10).json();
+    for answer in answers.as_array().unwrap() {
+        assert!(answer["hint"].as_str().is_some_and(|hint| hint.len() > 10), "{answer}");
+    }
+}
+
+#[test]
+fn a_channel_nobody_knows_is_answered_with_those_there_are() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    append(&sandbox, &format!("{}\nname = \"second\"", webhook(&service)));
+    for what in ["list", "retry", "drop", "test"] {
+        let ran = sandbox.run(&["notify", what, "app", "webhok"]).expect_code(2);
+        assert!(ran.stderr.contains("app has no channel `webhok`"), "{ran}");
+        assert!(ran.stderr.contains("`webhook`, `second`"), "{ran}");
+    }
+    let ran = sandbox.run(&["notify", "list", "app", "second"]).expect_code(0);
+    assert!(ran.stderr.contains("every message has arrived"), "{ran}");
+}
+
+#[test]
+fn what_went_to_a_channel_that_is_gone_can_be_dropped() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    service.answers("400 Never\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    without_channels(&sandbox);
+    let check = sandbox.run(&["check", "app"]);
+    assert!(check.stdout.contains("no longer configured"), "{check}");
+    let list = sandbox.run(&["notify", "list", "app"]).expect_code(0);
+    assert!(list.stdout.contains("channel no longer configured"), "{list}");
+    let list = sandbox.run(&["notify", "list", "app", "webhook", "--json"]).json();
+    assert_eq!((&list[0]["state"], &list[0]["configured"]), (&json!("dead"), &json!(false)), "{list}");
+    // Nobody could send it.
+    let retry = sandbox.run(&["notify", "retry", "app"]).expect_code(0);
+    assert!(retry.stderr.contains("no longer configured"), "{retry}");
+    assert_eq!(sandbox.run(&["status", "app", "--json"]).json()["messages"]["dead"], 1);
+    let drop = sandbox.run(&["notify", "drop", "app", "webhook"]).expect_code(0);
+    assert!(drop.stderr.contains("1 message forgotten"), "{drop}");
+    assert_eq!(sandbox.run(&["notify", "list", "app", "--json"]).json(), json!([]));
+    sandbox.run(&["check", "app"]).expect_code(0);
+}
+
+#[test]
+fn what_a_removed_project_left_can_be_dropped() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    service.answers("400 Never\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    sandbox.run(&["remove", "app", "--yes"]).expect_code(0);
+    let drop = sandbox.run(&["notify", "drop", "app"]).expect_code(0);
+    assert!(drop.stderr.contains("1 message forgotten"), "{drop}");
+    sandbox.run(&["notify", "drop", "app"]).expect_code(2);
+}
+
+/// What serves does not depend on whether somebody made a mistake in a file.
+#[test]
+fn with_a_file_nobody_can_read_status_and_check_say_what_is_known() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    service.answers("400 Never\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let before = sandbox.run(&["status", "app", "--json"]).expect_code(0).json();
+    append(&sandbox, "[deploy\n");
+    let broken = sandbox.run(&["status", "app", "--json"]).expect_code(20).json();
+    for key in ["live", "running", "waiting", "automatic", "requests", "messages"] {
+        assert_eq!(broken[key], before[key], "{key}");
+    }
+    assert_eq!(broken["live"]["release"], 1);
+    assert!(broken["error"].as_str().unwrap().contains("app.toml"), "{broken}");
+    assert_eq!(sandbox.run(&["status", "--json"]).expect_code(0).json()[0], broken);
+    let shown = sandbox.run(&["status"]).expect_code(0);
+    assert!(shown.stdout.contains("release 1 ("), "{shown}");
+    assert!(shown.stdout.contains("app.toml") && shown.stdout.contains("did not arrive"), "{shown}");
+    let check = sandbox.run(&["check", "app"]).expect_code(20);
+    assert!(check.stdout.contains("app.toml"), "{check}");
+    assert!(check.stdout.contains("1 message did not arrive"), "{check}");
+    let list = sandbox.run(&["notify", "list", "app", "--json"]).expect_code(0).json();
+    assert_eq!((&list[0]["channel"], &list[0]["configured"]), (&json!("webhook"), &json!(null)), "{list}");
+}
+
+/// Not even a person asks a service that wants to be left alone.
+#[test]
+fn a_retry_by_hand_waits_for_a_channel_that_asked_to_be_left_alone() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    service.answers("400 Never\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    service.answers("429 Slow\r\nRetry-After: 3600\r\n");
+    sandbox.commit("second", &[("a", "2")]);
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let heard = service.heard().len();
+    let ran = sandbox.run(&["notify", "retry", "app"]).expect_code(0);
+    assert!(ran.stderr.contains("webhook asked to be left alone for another "), "{ran}");
+    assert_eq!(service.heard().len(), heard);
+    assert_eq!(sandbox.run(&["status", "app", "--json"]).json()["messages"]["waiting"], 2);
+}
+
+/// A person who mended what was down need not wait for its turn.
+#[test]
+fn a_retry_by_hand_does_not_wait_for_a_channel_that_was_down() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    service.answers("400 Never\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    service.answers("500 Down\r\n");
+    sandbox.commit("second", &[("a", "2")]);
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    service.answers(OK);
+    sandbox.run(&["notify", "retry", "app"]).expect_code(0);
+    assert_eq!(events(&service).len(), 4, "{:?}", service.heard());
+    assert_eq!(sandbox.run(&["notify", "list", "app", "--json"]).json(), json!([]));
+}
