@@ -29,6 +29,7 @@ mod situation;
 mod steps;
 #[cfg(test)]
 mod store_failures;
+mod troubles;
 mod view;
 mod watching;
 mod windows;

@@ -32,7 +32,7 @@ use crate::{
     lease::{self, Wait},
     notifying,
     render::Line,
-    settling, situation, windows,
+    settling, situation, troubles, windows,
 };
 
 /// How long a deployment waits for a project that a person's command works on.
@@ -136,7 +136,9 @@ impl Watching {
         automatic: bool,
     ) -> Result<Project, String> {
         // Deploying at a time nobody allowed is worse than not deploying.
-        let windows = windows::of_config(config).map_err(|error| format!("its windows: {error}"))?;
+        let windows = windows::of_config(config);
+        troubles::after_reading(&self.app, &self.courier, name, windows.as_ref().err()).await;
+        let windows = windows.map_err(|error| format!("its windows: {error}"))?;
         // Of the others `up` does what is asked for, and no more.
         let is_watched = self.only.as_ref().is_none_or(|only| only == name);
         let schedules = config.schedule.iter().filter(|_| is_watched);
@@ -285,7 +287,9 @@ impl World for Watching {
             let live = situation::survey(&self.app, &site).await?.already_live(&site, &commit).is_some();
             Ok(Sighting { commit, live })
         };
-        found.await.map_err(|error: CliError| in_one_line(&error.failure()))
+        let found: Result<_, CliError> = found.await;
+        troubles::after_look(&self.app, &self.courier, project, found.as_ref().err()).await;
+        found.map_err(|error| in_one_line(&error.failure()))
     }
 
     async fn carry_out(
@@ -325,6 +329,9 @@ impl World for Watching {
             }
         };
         self.say(Some(&start.ask.project), &words);
+        if !stop.is_cancelled() {
+            troubles::after_request(&self.app, &self.courier, start, &done).await;
+        }
         done
     }
 

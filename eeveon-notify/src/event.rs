@@ -3,8 +3,8 @@
 use std::{fmt, str::FromStr};
 
 use eeveon_core::{
-    Action as _, CommitId, DeploymentId, Entry, Failure, Kind, Outcome, ProjectName, Record, Release,
-    ReleaseNumber, Revision, Seq, State, StepKey, StepStatus, Trigger, Untrusted, deployer::Switch,
+    Action as _, CommitId, DeploymentId, Entry, Failure, Kind, Outcome, ProjectName, Record, ReleaseNumber,
+    Revision, Seq, State, StepKey, StepStatus, Trigger, Untrusted, deployer::Switch,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ pub enum EventKind {
     Started,
     /// A release serves.
     Succeeded,
+    /// A deployment that nobody asked for in person could not even begin, so that no journal tells of it.
+    NotStarted,
     /// A deployment failed; what served before never stopped serving.
     Failed,
     /// A release had begun to serve and was taken back.
@@ -79,9 +81,10 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Started,
         Self::Succeeded,
+        Self::NotStarted,
         Self::Failed,
         Self::RolledBack,
         Self::Refused,
@@ -98,6 +101,7 @@ impl EventKind {
         match self {
             Self::Started => "started",
             Self::Succeeded => "succeeded",
+            Self::NotStarted => "not_started",
             Self::Failed => "failed",
             Self::RolledBack => "rolled_back",
             Self::Refused => "refused",
@@ -114,7 +118,7 @@ impl EventKind {
     pub fn level(self) -> Level {
         match self {
             Self::Succeeded => Level::Success,
-            Self::Failed | Self::RolledBack => Level::Failure,
+            Self::NotStarted | Self::Failed | Self::RolledBack => Level::Failure,
             Self::Refused
             | Self::Cancelled
             | Self::WaitingForApproval
@@ -210,62 +214,6 @@ impl Event {
     /// Returns how much it matters.
     pub fn level(&self) -> Level {
         self.kind.level()
-    }
-
-    /// Tells whether it is about a deployment: what is told of none has the number 0, which is no
-    /// deployment's.
-    pub fn has_deployment(&self) -> bool {
-        self.deployment != DeploymentId::default()
-    }
-}
-
-impl Event {
-    /// Makes an event by which somebody finds out whether messages arrive. It is about the release
-    /// that serves, or about none yet.
-    pub fn test(
-        project: &ProjectName,
-        release: Option<&Release>,
-        branch: Untrusted,
-        actor: Untrusted,
-        at: Timestamp,
-    ) -> Option<Self> {
-        let nothing = || {
-            Some(Revision {
-                commit: CommitId::new("0".repeat(40)).ok()?,
-                subject: Untrusted::from("nothing was deployed yet"),
-                author: actor.clone(),
-                committed_at: at,
-            })
-        };
-        let revision = release.map(|it| it.revision.clone()).or_else(nothing)?;
-        Some(Self {
-            format: FORMAT,
-            kind: EventKind::Test,
-            project: project.clone(),
-            deployment: DeploymentId::default(),
-            // Every test is a message of its own.
-            seq: Seq(u64::try_from(at.as_millisecond()).unwrap_or_default()),
-            at,
-            operation: Kind::Deploy,
-            release: release.map_or_else(ReleaseNumber::default, |it| it.number),
-            serving: match release {
-                Some(it) => {
-                    Serving::Release { release: it.number, revision: Some(it.revision.commit.clone()) }
-                }
-                None => Serving::Nothing,
-            },
-            revision,
-            branch,
-            actor,
-            trigger: Trigger::Manual,
-            reason: None,
-            duration_ms: 0,
-            failure: None,
-            step: None,
-            quarantined: Vec::new(),
-            link: None,
-            more: 0,
-        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing here waits or tries again: whoever delivers does, and learns from a [`NotifyError`]
 //! whether it may help.
 
+mod aside;
 mod credential;
 mod delivery;
 mod discord;
@@ -25,6 +26,7 @@ mod text;
 mod webhook;
 mod wording;
 
+pub use aside::NotStarted;
 pub use credential::Credential;
 pub use delivery::{Next, Patience, Told, after_failure, coalesce, held_until, rest_after};
 pub use discord::{Discord, DiscordConfig};

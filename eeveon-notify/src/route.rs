@@ -52,6 +52,7 @@ mod tests {
             Route { levels: vec![Level::Failure], events: vec![EventKind::Parked, EventKind::Started] };
         let expected = [
             EventKind::Started,
+            EventKind::NotStarted,
             EventKind::Failed,
             EventKind::RolledBack,
             EventKind::Parked,

@@ -36,7 +36,10 @@ fn full(kind: EventKind) -> Option<Event> {
 
 /// Returns the least that is known when something failed: some kinds always come with a failure.
 fn fails(kind: EventKind, also: bool) -> Option<Failure> {
-    let failed = matches!(kind, EventKind::Failed | EventKind::RolledBack | EventKind::Refused);
+    let failed = matches!(
+        kind,
+        EventKind::NotStarted | EventKind::Failed | EventKind::RolledBack | EventKind::Refused
+    );
     (failed || also).then(|| Failure {
         stage: Stage::Check,
         code: "health/unhealthy".to_owned(),

@@ -50,15 +50,17 @@ impl Wording {
         let mut facts = Facts(Vec::new());
         let revision = &event.revision;
         facts.short("Project", event.project.as_str());
-        facts.short("Release", &event.release.to_string());
-        facts.short(
-            "Commit",
-            &format!("{} {}", revision.commit.short(), line(revision.subject.as_raw(), LINE)),
-        );
+        if event.kind != EventKind::NotStarted {
+            facts.short("Release", &event.release.to_string());
+        }
+        if event.kind != EventKind::NotStarted || event.has_commit() {
+            let subject = line(revision.subject.as_raw(), LINE);
+            facts.short("Commit", &format!("{} {subject}", revision.commit.short()));
+        }
         facts.short("Author", revision.author.as_raw());
         facts.short("Branch", event.branch.as_raw());
         facts.short("By", &format!("{} ({})", line(event.actor.as_raw(), LINE), event.trigger.as_str()));
-        if !matches!(event.kind, EventKind::Started | EventKind::Test) {
+        if !matches!(event.kind, EventKind::Started | EventKind::NotStarted | EventKind::Test) {
             facts.short("Duration", &duration(event.duration_ms));
         }
         if let Some(step) = &event.step {
@@ -148,6 +150,7 @@ pub(crate) fn title(event: &Event) -> String {
         (EventKind::Started, Kind::Rollback) => format!("going back to release {release}"),
         (EventKind::Succeeded, Kind::Deploy) => format!("release {release} is live"),
         (EventKind::Succeeded, Kind::Rollback) => format!("back to release {release}, which is live again"),
+        (EventKind::NotStarted, _) => format!("no deployment could begin, {still}"),
         (EventKind::Failed, _) => format!("release {release} failed, {still}"),
         (EventKind::RolledBack, _) => match &event.serving {
             Serving::Release { release: old, .. } => {
@@ -205,6 +208,7 @@ fn next(event: &Event) -> String {
         EventKind::Failed | EventKind::RolledBack | EventKind::Refused => {
             format!("ee-deploy why {deployment}")
         }
+        EventKind::NotStarted => format!("ee-deploy check {project}\nee-deploy why {project}"),
         EventKind::WaitingForApproval => {
             format!("ee-deploy approve {project}\nee-deploy reject {project} --reason WHY")
         }

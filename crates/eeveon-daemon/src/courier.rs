@@ -9,6 +9,7 @@
 mod deliver;
 mod post;
 mod rest;
+mod trouble;
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,8 @@ use eeveon_core::{Clock, ProjectName, Untrusted};
 use eeveon_notify::{Event, Notifier, Patience, Route};
 use eeveon_store::{Letter, LetterFilter, LetterState, Owner, Store, StoreError};
 use jiff::Timestamp;
+use trouble::Troubles;
+pub use trouble::{Doing, Trouble};
 
 /// The name the courier follows under.
 pub const FOLLOWER: &str = "notify";
@@ -108,6 +111,8 @@ pub struct Courier {
     patience: Patience,
     /// What each channel was told last, as long as this process lives.
     told: Arc<Mutex<ToldBefore>>,
+    /// What keeps projects from being deployed, as long as this process lives.
+    troubles: Arc<Mutex<Troubles>>,
 }
 
 /// The newest events each channel of each project was told of.
@@ -116,7 +121,15 @@ type ToldBefore = BTreeMap<(ProjectName, String), Vec<Event>>;
 impl Courier {
     /// Makes a courier that works as the process `me`.
     pub fn new(store: Arc<dyn Store>, book: Arc<dyn AddressBook>, clock: Arc<dyn Clock>, me: Owner) -> Self {
-        Self { store, book, clock, me, patience: Patience::default(), told: Arc::default() }
+        Self {
+            store,
+            book,
+            clock,
+            me,
+            patience: Patience::default(),
+            told: Arc::default(),
+            troubles: Arc::default(),
+        }
     }
 
     /// Replaces how patiently a message is tried again.

@@ -103,6 +103,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// letters of a project are on their way, the oldest that wait become dead ones.
     async fn post(&self, follower: &str, upto: Position, letters: &[NewLetter]) -> Result<bool, StoreError>;
 
+    /// Takes in letters of a follower about what no entry tells: their positions do not matter, and the
+    /// cursor stays. They are kept as [`Store::post`] keeps them; not even a power cut undoes that.
+    async fn add_letters(&self, follower: &str, letters: &[NewLetter]) -> Result<(), StoreError>;
+
     /// Lists letters, oldest first.
     async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError>;
 

@@ -153,6 +153,10 @@ impl Store for MemoryStore {
         self.tables().outbox.post(follower, upto, letters)
     }
 
+    async fn add_letters(&self, follower: &str, letters: &[NewLetter]) -> Result<(), StoreError> {
+        self.tables().outbox.add(follower, letters.iter())
+    }
+
     async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError> {
         Ok(self.tables().outbox.letters(filter))
     }

@@ -36,6 +36,7 @@ enum Ask {
     Vacuum,
     Follow { after: u64, limit: u32 },
     Post { follower: bool, upto: u64, letters: Vec<NewLetter> },
+    AddLetters { follower: bool, letters: Vec<NewLetter> },
     Letters { filter: LetterFilter },
     Replace { letter: u64, by: Vec<NewLetter> },
     BeginSending { letter: u64 },
@@ -152,6 +153,8 @@ fn outbox_asks() -> impl Strategy<Value = Ask> {
         1 => (0..9_u64, 0..9_u32).prop_map(|(after, limit)| Ask::Follow { after, limit }),
         5 => (yes_or_no(), 0..20_u64, new_letters())
             .prop_map(|(follower, upto, letters)| Ask::Post { follower, upto, letters }),
+        2 => (yes_or_no(), new_letters())
+            .prop_map(|(follower, letters)| Ask::AddLetters { follower, letters }),
         2 => letter_filters().prop_map(|filter| Ask::Letters { filter }),
         2 => (letter(), new_letters()).prop_map(|(letter, by)| Ask::Replace { letter, by }),
         4 => letter().prop_map(|letter| Ask::BeginSending { letter }),
@@ -266,6 +269,9 @@ async fn run_outbox(store: &dyn Store, ask: &Ask) -> String {
             let follower = followers(*follower);
             let posted = answer(store.post(&follower, Position(*upto), letters).await);
             posted + &answer(store.cursor(&follower).await) + &answer(store.next_due(&follower).await)
+        }
+        Ask::AddLetters { follower, letters } => {
+            answer(store.add_letters(&followers(*follower), letters).await)
         }
         Ask::Letters { filter } => answer(store.letters(filter).await),
         Ask::Replace { letter, by } => answer(store.replace(*letter, by).await),

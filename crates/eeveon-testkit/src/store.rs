@@ -71,6 +71,7 @@ pub async fn run_all<S: Subject>(make: impl AsyncFn() -> S) {
     a_follower_goes_on_behind_what_it_cannot_read(&make().await).await;
     letters_and_cursor_move_together(&make().await).await;
     several_followers_of_one_name_post_each_entry_once(&make().await).await;
+    letters_are_added_beside_the_journal(&make().await).await;
     letters_are_listed_oldest_first(&make().await).await;
     of_many_who_send_a_letter_one_gets_it(&make().await).await;
     a_letter_ends_as_it_was_settled(&make().await).await;

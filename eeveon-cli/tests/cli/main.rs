@@ -27,4 +27,5 @@ mod running;
 mod sandbox;
 mod servers;
 mod story;
+mod troubles;
 mod ways_out;

@@ -1,7 +1,7 @@
 //! What each event says.
 
-use eeveon_core::{Kind, ReleaseNumber};
-use eeveon_notify::{EventKind, Serving, Wording};
+use eeveon_core::{Kind, ProjectName, ReleaseNumber, Trigger};
+use eeveon_notify::{Event, EventKind, NotStarted, Serving, Wording};
 use eeveon_testkit::notify::{event, hostile, hostile_texts};
 
 use crate::rig::units;
@@ -15,6 +15,7 @@ fn every_kind_has_a_title() {
         [
             "shop: deploying release 12",
             "shop: release 12 is live",
+            "shop: no deployment could begin, release 11 still serves",
             "shop: release 12 failed, release 11 still serves",
             "shop: release 12 failed after the switch and was rolled back, release 11 serves",
             "shop: release 12 was refused, release 11 still serves",
@@ -68,6 +69,37 @@ fn the_facts_are_all_there_in_their_order() {
         "{plain}"
     );
     assert!(plain.contains("Step: health/post"), "{plain}");
+}
+
+#[test]
+fn what_could_not_begin_names_no_release_and_no_commit_nobody_knows() {
+    let failure = event(EventKind::Failed).failure.unwrap();
+    let not_started = |commit| {
+        Event::not_started(NotStarted {
+            project: ProjectName::new("shop").unwrap(),
+            actor: "engine".into(),
+            trigger: Trigger::Poll,
+            commit,
+            failure: failure.clone(),
+            serving: Serving::Release { release: ReleaseNumber(11), revision: None },
+            at: "2026-03-04T05:06:07Z".parse().unwrap(),
+        })
+        .unwrap()
+    };
+    let unknown = not_started(None);
+    assert!(!unknown.has_deployment() && !unknown.has_commit());
+    let wording = Wording::of(&unknown);
+    assert_eq!(wording.title, "shop: no deployment could begin, release 11 still serves");
+    assert_eq!(
+        wording.plain(),
+        "Project: shop\nBy: engine (poll)\nFailed: check [health/unhealthy]\n\
+         Why: the release did not answer in time\nconnection refused\nport 3000 is closed\n\
+         Now: release 11 serves\n\
+         Next: look at the log of the service\nee-deploy check shop\nee-deploy why shop"
+    );
+    let commit = event(EventKind::Failed).revision.commit;
+    let known = Wording::of(&not_started(Some(commit))).plain();
+    assert!(known.contains("\nCommit: 01234567\n") && !known.contains("Release: "), "{known}");
 }
 
 #[test]

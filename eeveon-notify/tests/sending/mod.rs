@@ -33,7 +33,10 @@ pub(crate) fn setup(name: &str, secrets: Arc<Known>) -> Setup {
 
 /// An event about deployment 7 of `shop`; what failed has a failure.
 pub(crate) fn event(kind: EventKind, seq: u64) -> Event {
-    let failed = matches!(kind, EventKind::Failed | EventKind::RolledBack | EventKind::Refused);
+    let failed = matches!(
+        kind,
+        EventKind::NotStarted | EventKind::Failed | EventKind::RolledBack | EventKind::Refused
+    );
     let failure = Failure {
         stage: Stage::Check,
         code: "health/unhealthy".into(),

@@ -7,4 +7,5 @@ mod deaths;
 mod rest;
 mod rules;
 mod scene;
+mod trouble;
 mod unknown;

@@ -49,7 +49,7 @@ impl Outbox {
     }
 
     /// Takes in the letters that are not there already.
-    fn add<'a>(
+    pub(super) fn add<'a>(
         &mut self,
         follower: &str,
         letters: impl Iterator<Item = &'a NewLetter>,

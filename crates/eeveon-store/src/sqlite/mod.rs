@@ -243,6 +243,11 @@ impl Store for SqliteStore {
         self.change(Durability::Process, move |db| outbox::post(db, &follower, upto, &letters)).await
     }
 
+    async fn add_letters(&self, follower: &str, letters: &[NewLetter]) -> Result<(), StoreError> {
+        let (follower, letters) = (follower.to_owned(), letters.to_vec());
+        self.change(Durability::Power, move |db| outbox::add(db, &follower, letters.iter())).await
+    }
+
     async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError> {
         let filter = filter.clone();
         self.query(move |db| outbox::letters(db, &filter)).await

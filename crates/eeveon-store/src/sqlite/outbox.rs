@@ -48,7 +48,7 @@ pub(super) fn replace(db: &Connection, id: u64, by: &[NewLetter]) -> Result<bool
 }
 
 /// Takes in the letters that are not there already.
-fn add<'a>(
+pub(super) fn add<'a>(
     db: &Connection,
     follower: &str,
     letters: impl Iterator<Item = &'a NewLetter>,

@@ -13,8 +13,14 @@ use jiff::Timestamp;
 ///
 /// Never: the names in it are valid.
 pub fn event(kind: EventKind) -> Event {
-    let failed =
-        matches!(kind, EventKind::Failed | EventKind::RolledBack | EventKind::Refused | EventKind::Parked);
+    let failed = matches!(
+        kind,
+        EventKind::NotStarted
+            | EventKind::Failed
+            | EventKind::RolledBack
+            | EventKind::Refused
+            | EventKind::Parked
+    );
     let failure = Failure {
         stage: Stage::Check,
         code: "health/unhealthy".to_owned(),

@@ -147,6 +147,7 @@ every_call_counts! {
     async fn newest_position(&self) -> Result<Position, StoreError>;
     async fn cursor(&self, follower: &str) -> Result<Option<Position>, StoreError>;
     async fn post(&self, follower: &str, upto: Position, letters: &[NewLetter]) -> Result<bool, StoreError>;
+    async fn add_letters(&self, follower: &str, letters: &[NewLetter]) -> Result<(), StoreError>;
     async fn letters(&self, filter: &LetterFilter) -> Result<Vec<Letter>, StoreError>;
     async fn replace(&self, letter: u64, by: &[NewLetter]) -> Result<bool, StoreError>;
     async fn next_due(&self, follower: &str) -> Result<Option<Timestamp>, StoreError>;

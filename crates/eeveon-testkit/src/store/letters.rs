@@ -33,6 +33,34 @@ async fn kill(store: &dyn Store, id: u64) {
     assert!(store.settle(id, LetterEnd::Dead { error: "gone".into() }).await.unwrap());
 }
 
+/// Letters that no entry is behind leave the cursor alone, are there once, and crowd out as others do.
+pub async fn letters_are_added_beside_the_journal(it: &dyn Subject) {
+    let (store, shop) = (it.store(), project("shop"));
+    let added = |key: &str| NewLetter { key: key.to_owned(), ..new_letter(&shop, 1, 9) };
+    store.add_letters(FOLLOWER, &[added("x"), added("y"), added("x")]).await.unwrap();
+    store.add_letters(FOLLOWER, &[]).await.unwrap();
+    assert_eq!(store.cursor(FOLLOWER).await.unwrap(), None);
+    let keys = async || -> Vec<String> {
+        letters(&*store, &all_letters()).await.into_iter().map(|it| it.key).collect()
+    };
+    assert_eq!(keys().await, ["x", "y"]);
+    let first = letters(&*store, &all_letters()).await.remove(0);
+    assert_eq!((first.state, first.attempts, first.due_at), (LetterState::Waiting, 0, moment(9)));
+    // Those of entries come behind them; what is there already is not there twice, what was sent may be.
+    posted(&*store, [1, 1]).await;
+    store.add_letters(FOLLOWER, &[added("2"), added("y"), added("z")]).await.unwrap();
+    assert_eq!(keys().await, ["x", "y", "1", "2", "z"]);
+    assert_eq!(store.cursor(FOLLOWER).await.unwrap(), Some(Position(2)));
+    store.begin_sending(first.id).await.unwrap().unwrap();
+    store.settle(first.id, LetterEnd::Delivered).await.unwrap();
+    store.add_letters(FOLLOWER, &[added("x")]).await.unwrap();
+    assert_eq!(keys().await, ["y", "1", "2", "z", "x"]);
+    let more: Vec<_> = (0..LETTERS_KEPT).map(|n| added(&format!("more-{n}"))).collect();
+    store.add_letters(FOLLOWER, &more).await.unwrap();
+    let dead = LetterFilter { state: Some(LetterState::Dead), ..all_letters() };
+    assert_eq!(ids(&*store, dead).await.len(), 5);
+}
+
 /// Letters come by their ids, and only those asked for; the first that is due is known.
 pub async fn letters_are_listed_oldest_first(it: &dyn Subject) {
     let store = it.store();

@@ -161,7 +161,7 @@ pub(super) const AROUND: &[Key] = &[
         Some("[]"),
         "[\"started\"]",
         false,
-        "Further events that are told: `started`, `succeeded`, `failed`, `rolled_back`, `refused`, `cancelled`, `parked`, `quarantined`, `check_flapping`.",
+        "Further events that are told: `started`, `succeeded`, `not_started`, `failed`, `rolled_back`, `refused`, `cancelled`, `parked`, `quarantined`, `check_flapping`.",
     ),
     key(
         "notify",
