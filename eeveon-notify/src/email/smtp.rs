@@ -272,7 +272,8 @@ impl Server {
                 match (reply.code, at) {
                     // 530: RFC 4954, 6. The others answer a login.
                     (530 | 534 | 535 | 538, _) => NotifyError::Login { channel, answer },
-                    (500.., At::Login) => NotifyError::Login { channel, answer },
+                    // 334: it goes on asking, however often it was answered.
+                    (334 | 500.., At::Login) => NotifyError::Login { channel, answer },
                     (500.., _) => NotifyError::Refused { channel, answer },
                     // X.7.x: policy, such as a limit or greylisting. RFC 3463, 3.8.
                     (400.., At::Letter) if matches!(reply.esc, [4, 7, _]) => {

@@ -130,6 +130,24 @@ async fn a_token_logs_in_by_xoauth2() {
     assert!(server.heard().contains(&expected.to_owned()), "{:?}", server.heard());
 }
 
+/// Gmail says in a challenge what is wrong with a token, and refuses whatever answers it.
+#[tokio::test]
+async fn a_token_that_ran_out_is_a_matter_of_login() {
+    // `{"status":"401"}`
+    let challenge = ("AUTH XOAUTH2", "334 eyJzdGF0dXMiOiI0MDEifQ==");
+    let refused = ("dXNlcj", "535 5.7.8 Username and Password not accepted: ya29.t0ken");
+    for rules in [vec![challenge, refused], vec![challenge, ("dXNlcj", challenge.1)]] {
+        let server = Scripted::with(&rules);
+        let mut config = config(&server, &["ops@example.org"]);
+        let token = Credential::parse("env:TOKEN").unwrap();
+        config.login = Some(MailLogin::XOAuth2 { user: "u@example.org".into(), token });
+        let channel = Email::new(setup("mail", Known::of(&[("TOKEN", "ya29.t0ken")])), config).unwrap();
+        let error = channel.check().await.unwrap_err();
+        assert_eq!((error.code(), error.retry()), ("notify/login", Retry::Never), "{error}");
+        assert!(!format!("{error} {error:?}").contains("ya29"), "{error:?}");
+    }
+}
+
 #[tokio::test]
 async fn without_the_protection_that_is_asked_for_nothing_is_said() {
     let server = Scripted::with(&[]);

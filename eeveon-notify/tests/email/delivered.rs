@@ -104,6 +104,25 @@ async fn implicit_tls_reaches_everybody() {
 }
 
 #[tokio::test]
+async fn either_way_of_telling_a_password_will_do() {
+    skip_unless!(Postfix::available());
+    for mechanism in ["PLAIN", "LOGIN"] {
+        let server = Postfix::offering(Validity::Good, mechanism).unwrap();
+        let right = channel(config(&server, &["ops@example.org"]), server.password());
+        right.notify(&Message::of(event(EventKind::Succeeded, 9))).await.unwrap();
+        assert_eq!(server.mailbox("ops", 1).unwrap().len(), 1, "{mechanism}");
+        let wrong = channel(config(&server, &["ops@example.org"]), "wr0ng-pa55word");
+        assert_eq!(wrong.check().await.unwrap_err().code(), "notify/login", "{mechanism}");
+        // A token is of no use to it.
+        let mut config = config(&server, &["ops@example.org"]);
+        let token = Credential::parse("env:PASSWORD").unwrap();
+        config.login = Some(MailLogin::XOAuth2 { user: server.user(), token });
+        let error = channel(config, "t0ken").check().await.unwrap_err();
+        assert_eq!(error.code(), "notify/config", "{mechanism}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_a_matter_of_login() {
     skip_unless!(Postfix::available());
     let server = Postfix::start(Validity::Good).unwrap();

@@ -79,8 +79,17 @@ impl Postfix {
     ///
     /// It does not start; the message has what it said.
     pub fn start(validity: Validity) -> io::Result<Self> {
+        Self::offering(validity, "PLAIN LOGIN")
+    }
+
+    /// The same, with these ways of logging in.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn offering(validity: Validity, mechanisms: &str) -> io::Result<Self> {
         let state = TempDir::new()?;
-        prepare(state.path(), validity)?;
+        prepare(state.path(), validity, mechanisms)?;
         let mut implicit = 0;
         let process = Process::start(&state.path().join("log"), |port| {
             implicit = free_port_beside(port)?;
@@ -150,7 +159,7 @@ fn free_port_beside(taken: u16) -> io::Result<u16> {
 }
 
 /// Makes the folders, the certificate and the database of logins.
-fn prepare(state: &Path, validity: Validity) -> io::Result<()> {
+fn prepare(state: &Path, validity: Validity, mechanisms: &str) -> io::Result<()> {
     // Its processes run as other users and have to reach what is theirs.
     fs::set_permissions(state, fs::Permissions::from_mode(0o755))?;
     for folder in ["conf", "conf/sasl", "queue", "data", "mail"] {
@@ -162,7 +171,7 @@ fn prepare(state: &Path, validity: Validity) -> io::Result<()> {
     fs::write(
         state.join("conf/sasl/smtpd.conf"),
         format!(
-            "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: PLAIN LOGIN\nsasldb_path: {}\n",
+            "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nmech_list: {mechanisms}\nsasldb_path: {}\n",
             logins.display()
         ),
     )?;
