@@ -364,6 +364,26 @@ fn no_secret_is_told_by_any_command() {
     assert!(!stored.windows(7).any(|it| it == b"hunter2"));
 }
 
+/// Whoever wrote it learns of it without asking for more to be logged.
+#[test]
+fn a_template_that_makes_nothing_of_a_real_event_is_told_and_the_usual_words_are_sent() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    let own = "template = \"{% if author != 'Ada' %}{{ title }}{% endif %}\"";
+    append(
+        &sandbox,
+        &format!(
+            "[[notify]]\nchannel = \"telegram\"\nurl = \"{}\"\nto = \"-100\"\n\
+         token = \"{}\"\n{own}",
+            service.url(""),
+            secret(&sandbox, "bot", "123:abc")
+        ),
+    );
+    let ran = sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert!(ran.stderr.contains("the template failed") && ran.stderr.contains("says nothing"), "{ran}");
+    let text = service.heard().remove(0).body["text"].clone();
+    assert!(text.as_str().unwrap().contains("release 1 is live"), "{text}");
+}
+
 /// Read by the command alone, and honoured by every channel that speaks HTTP.
 #[test]
 fn a_proxy_of_the_environment_stands_between() {
