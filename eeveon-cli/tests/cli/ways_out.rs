@@ -124,6 +124,7 @@ impl Drop for Mounted<'_> {
 }
 
 /// Mounts a file system of its own at a new folder, where this user may.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn mount(disk: &Path) -> Option<Mounted<'_>> {
     fs::create_dir(disk).unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(disk).output();
