@@ -60,6 +60,7 @@ pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending
         trigger: wish.trigger,
         reason: wish.reason.as_deref().map(Untrusted::from),
         outside_window: wish.outside_window,
+        shared: false,
     };
     match hand_over(app, site, client, ask, patience).await? {
         Some(ending) => Ok(ending),
@@ -88,6 +89,7 @@ pub(crate) async fn roll_back(
         trigger: Trigger::Manual,
         reason: reason.map(Untrusted::from),
         outside_window: false,
+        shared: false,
     };
     hand_over(app, site, client, ask, patience).await
 }

@@ -218,6 +218,7 @@ impl Hooks {
             trigger: Trigger::Webhook,
             reason: None,
             outside_window: false,
+            shared: false,
         };
         Ok((Some(ask), decision.why))
     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The format a queue is saved in.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// After so many deaths a deployment is not tried again.
 pub const MOST_DEATHS: u8 = 3;
@@ -116,7 +116,7 @@ impl Queue {
             return Err(DaemonError::Newer { what: "queue", found: format, known: FORMAT });
         }
         let mut saved: Saved = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
-        // What format 2 added says "no" where it is missing.
+        // What formats 2 and 3 added says "no" where it is missing.
         saved.format = FORMAT;
         let projects: BTreeSet<_> = saved.lanes.iter().map(|lane| &lane.project).collect();
         let strangers = saved.lanes.iter().any(|lane| {
@@ -379,9 +379,10 @@ impl Queue {
         self.held.get(project).copied().unwrap_or_default()
     }
 
-    /// Tells whether a request waits or runs.
-    pub fn has(&self, request: RequestId) -> bool {
-        self.waiting().any(|it| it.request == request) || self.running().any(|it| it.request == request)
+    /// Finds what a request that waits or runs asks for.
+    pub fn find(&self, request: RequestId) -> Option<&Ask> {
+        let waiting = self.waiting().find(|it| it.request == request).map(|it| &it.ask);
+        waiting.or_else(|| self.running().find(|it| it.request == request).map(|it| &it.ask))
     }
 
     /// Returns what waits, project by project in the order of their turns.

@@ -6,13 +6,7 @@ mod projects;
 mod telling;
 mod triggers;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use eeveon_core::{Clock, CommitId, DeploymentId, ProjectName};
 use eeveon_store::Store;
@@ -68,8 +62,6 @@ pub struct Daemon {
     held: BTreeMap<ProjectName, String>,
     unseen: BTreeMap<ProjectName, String>,
     followers: BTreeMap<RequestId, Vec<mpsc::Sender<News>>>,
-    /// Requests that more than one wanted, as far as this process knows.
-    shared: BTreeSet<RequestId>,
     underway: BTreeMap<RequestId, Underway>,
     /// What came of requests, until it was told.
     done: BTreeMap<RequestId, Done>,
@@ -125,7 +117,6 @@ impl Daemon {
             held: BTreeMap::new(),
             unseen: BTreeMap::new(),
             followers: BTreeMap::new(),
-            shared: BTreeSet::new(),
             underway: BTreeMap::new(),
             done: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -240,7 +231,7 @@ impl Daemon {
                 Ok(())
             }
             Message::Follow { request, news } => {
-                match self.queue.has(request) {
+                match self.queue.find(request).is_some() {
                     true => self.follow(request, news),
                     false => {
                         let end = End { fate: Fate::Ended, done: None };
@@ -282,11 +273,10 @@ impl Daemon {
     /// Lets a request end that is not wanted any more.
     async fn cancel(&mut self, cancel: Cancel) -> Result<Cancelled, DaemonError> {
         let Cancel { request, by, why, unless_shared } = cancel;
-        if !self.queue.has(request) {
-            return Ok(Cancelled::Unknown);
-        }
-        if unless_shared && self.shared.contains(&request) {
-            return Ok(Cancelled::Shared);
+        match self.queue.find(request) {
+            None => return Ok(Cancelled::Unknown),
+            Some(ask) if unless_shared && ask.shared => return Ok(Cancelled::Shared),
+            Some(_) => {}
         }
         if let Some(deployment) = self.underway.get(&request).and_then(|it| it.deployment) {
             // Said first, so that its history names who did it.
@@ -374,7 +364,9 @@ impl Daemon {
         if let Some(commit) = done.commit.as_ref().filter(|_| done.went_live) {
             self.progress.succeeded(&ask.project, commit);
         }
-        if done.again && done.deployment.is_none() && ask.is_automatic() && !running.stopping {
+        // Whoever asked in person learns at once that it could not begin, and decides; nobody else does.
+        let is_counted_on = ask.is_automatic() || ask.shared;
+        if done.again && done.deployment.is_none() && is_counted_on && !running.stopping {
             let why = done.failure.as_ref().map(|it| it.message.as_str());
             if self.pause(&ask.project, why.unwrap_or("it could not begin")) {
                 self.hold_or_release(&ask.project, self.clock.now()).await?;

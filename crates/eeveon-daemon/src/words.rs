@@ -94,6 +94,9 @@ pub struct Ask {
     /// Whether windows and freezes do not count.
     #[serde(default)]
     pub outside_window: bool,
+    /// Whether others asked for the same, and count on it.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 impl Ask {
@@ -110,6 +113,7 @@ impl Ask {
     /// Lets it have the rights of another one as well that it does the work of, whatever is held later.
     pub(crate) fn join(&mut self, other: &Self) {
         self.outside_window |= other.outside_window;
+        self.shared = true;
         if self.is_automatic() && !other.is_automatic() {
             (self.trigger, self.actor, self.reason) =
                 (other.trigger, other.actor.clone(), other.reason.clone());

@@ -90,3 +90,13 @@ fn finds_a_herd() {
 fn finds_a_look_that_is_lost() {
     finds(Flaw::LostLook, "was pushed hours ago");
 }
+
+#[test]
+fn finds_a_project_that_is_switched_off_and_deploys() {
+    finds(Flaw::IgnoreStop, "switched off");
+}
+
+#[test]
+fn finds_what_could_not_begin_and_is_lost() {
+    finds(Flaw::LoseDeferred, "was promised");
+}

@@ -34,6 +34,10 @@ pub enum Flaw {
     ForgetSchedule,
     /// Windows are not looked at.
     IgnoreWindows,
+    /// That a project is switched off is not looked at.
+    IgnoreStop,
+    /// What could not begin counts as done.
+    LoseDeferred,
     /// What is asked for whatever the windows say waits for them.
     UrgentWaits,
     /// That a project had its turn after another is not noted.

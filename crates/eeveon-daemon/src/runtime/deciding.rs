@@ -133,7 +133,6 @@ impl Daemon {
                     }
                 }
                 Decision::Told { request, fate } => {
-                    self.shared.remove(&request);
                     let done = self.done.remove(&request);
                     if let Fate::SetAside { deaths } = fate {
                         let words =
@@ -141,7 +140,6 @@ impl Daemon {
                         self.world.say(None, &words);
                     }
                     if let Fate::Replaced { by } = fate {
-                        self.shared.insert(by);
                         self.tell_followers(request, &News::Replaced { by });
                         let followers = self.followers.remove(&request).unwrap_or_default();
                         followers.into_iter().for_each(|it| self.follow(by, it));
@@ -149,9 +147,6 @@ impl Daemon {
                         self.tell_followers(request, &News::Ended(End { fate, done }));
                         self.followers.remove(&request);
                     }
-                }
-                Decision::Answer { answer: Answer::Coalesced { into, .. }, .. } => {
-                    self.shared.insert(into);
                 }
                 Decision::Answer { .. } | Decision::Unknown(_) => {}
                 Decision::Drained => self.drained = true,

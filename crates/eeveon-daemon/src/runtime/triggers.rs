@@ -208,7 +208,15 @@ pub(super) fn by_itself(
     trigger: Trigger,
     why: Option<&str>,
 ) -> Ask {
-    Ask { project, want, actor, trigger, reason: why.map(Untrusted::from), outside_window: false }
+    Ask {
+        project,
+        want,
+        actor,
+        trigger,
+        reason: why.map(Untrusted::from),
+        outside_window: false,
+        shared: false,
+    }
 }
 
 pub(super) fn newest(project: &Project, commit: Option<CommitId>, seen: Seen) -> Want {

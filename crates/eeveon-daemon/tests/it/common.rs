@@ -38,6 +38,7 @@ pub(crate) fn ask(name: &str, want: Want) -> Ask {
         trigger: Trigger::Manual,
         reason: None,
         outside_window: false,
+        shared: false,
     }
 }
 

@@ -509,7 +509,7 @@ fn nothing_is_lost_over_a_restart() {
 
 #[test]
 fn what_was_written_before_is_read() {
-    let golden = include_str!("../golden/queue-2.json").trim_end();
+    let golden = include_str!("../golden/queue-3.json").trim_end();
     let mut queue = Queue::new(Limits { running: 2, ..Limits::default() });
     request(&mut queue, push("a", 1, 1));
     for _ in 0..3 {
@@ -524,19 +524,19 @@ fn what_was_written_before_is_read() {
     request(&mut queue, reasoned);
     queue.handle(Event::Cancel(RequestId(2)));
     queue.handle(Event::Drain);
-    assert_eq!(FORMAT, 2);
+    assert_eq!(FORMAT, 3);
     assert_eq!(queue.save().unwrap(), golden);
-    let before = include_str!("../golden/queue-1.json").trim_end();
-    for text in [before, golden] {
+    let before = [include_str!("../golden/queue-1.json"), include_str!("../golden/queue-2.json")];
+    for text in before.map(str::trim_end).into_iter().chain([golden]) {
         assert_eq!(Queue::load(text, Limits::default()).unwrap().save().unwrap(), golden);
     }
 }
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let golden = include_str!("../golden/queue-2.json");
+    let golden = include_str!("../golden/queue-3.json");
     let load = |text: &str| Queue::load(text, Limits::default()).unwrap_err().code();
-    assert_eq!(load(&golden.replace("\"format\":2", "\"format\":3,\"more\":0")), "daemon/newer-format");
+    assert_eq!(load(&golden.replace("\"format\":3", "\"format\":4,\"more\":0")), "daemon/newer-format");
     for text in ["", "{}", "[]", "{\"format\":1}", &golden[..golden.len() / 2]] {
         assert_eq!(load(text), "daemon/damaged-state", "{text}");
     }

@@ -77,6 +77,7 @@ pub(super) struct Daemon {
     pub(super) cursor: usize,
     /// When windows have something else to say.
     pub(super) window_change: Option<Timestamp>,
+    pub(super) is_shut: bool,
     /// When a schedule has to be looked at again.
     pub(super) schedule_next: Vec<Option<Timestamp>>,
     /// The clock as it was last read.
@@ -120,6 +121,7 @@ impl Daemon {
             handled,
             cursor: disk.map_or(0, |disk| disk.cursor),
             window_change: Some(now),
+            is_shut: false,
             read: now,
             draining: false,
             pending: Vec::new(),

@@ -41,6 +41,27 @@ pub enum What {
     Drain,
     /// The clock jumps, and is so many seconds off from then on: a day at most, either way.
     Clock(i64),
+    /// Somebody freezes a project for so many seconds.
+    Freeze {
+        /// Which project.
+        project: usize,
+        /// For how long.
+        seconds: i64,
+    },
+    /// Somebody switches a project off for so many seconds.
+    Stop {
+        /// Which project.
+        project: usize,
+        /// For how long.
+        seconds: i64,
+    },
+    /// For so many seconds nothing can begin in a project: somebody works on it, or its file is broken.
+    Busy {
+        /// Which project.
+        project: usize,
+        /// For how long.
+        seconds: i64,
+    },
     /// A host does not answer for so many seconds.
     Down {
         /// Which host.
@@ -118,7 +139,7 @@ impl Scenario {
     fn act(projects: usize, random: &mut Random) -> What {
         let project = place(random.below(projects as u64));
         match random.below(100) {
-            0..50 => {
+            0..44 => {
                 let hook = i64::try_from(1 + random.below(20)).unwrap_or(1);
                 let hooks = match random.below(10) {
                     0..3 => Vec::new(),
@@ -127,6 +148,9 @@ impl Scenario {
                 };
                 What::Push { project, hooks }
             }
+            44..46 => What::Freeze { project, seconds: i64::try_from(random.below(3600)).unwrap_or(0) },
+            46..48 => What::Stop { project, seconds: i64::try_from(random.below(3600)).unwrap_or(0) },
+            48..50 => What::Busy { project, seconds: i64::try_from(random.below(1800)).unwrap_or(0) },
             50..55 => What::Deploy(project),
             55..58 => What::Urgent(project),
             58..63 => What::Rollback(project),

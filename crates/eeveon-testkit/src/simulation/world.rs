@@ -6,6 +6,7 @@
 )]
 
 mod engine;
+mod holding;
 
 use std::{
     cmp::Reverse,
@@ -13,9 +14,7 @@ use std::{
 };
 
 use eeveon_core::{Actor, CommitId, ProjectName, Trigger, Untrusted};
-use eeveon_daemon::{
-    Ask, Decision, Event, Fate, Follow, Held, Looked, RequestId, Seen, State, Want, random::Random,
-};
+use eeveon_daemon::{Ask, Decision, Event, Fate, Follow, Looked, RequestId, Seen, Want, random::Random};
 use jiff::Timestamp;
 
 use engine::Attempt;
@@ -55,6 +54,11 @@ enum Next {
         life: u32,
         request: RequestId,
     },
+    /// A request could not begin.
+    Deferred {
+        life: u32,
+        request: RequestId,
+    },
     Boot,
     Tick(u32),
     Patience(u32),
@@ -76,6 +80,12 @@ struct Place {
     rolled_back: bool,
     /// When the last webhook arrives.
     told: i64,
+    /// Until when it is frozen, switched off, or nothing can begin in it.
+    frozen: i64,
+    stopped: i64,
+    busy: i64,
+    /// Until when a daemon leaves it alone after something could not begin.
+    paused: i64,
 }
 
 pub(super) struct World<'a> {
@@ -201,12 +211,18 @@ impl<'a> World<'a> {
             Next::End(attempt) => self.end(attempt),
             Next::Died(attempt) => self.died(attempt),
             Next::Nothing { life, request } if life == self.life => self.feed(Event::Ended(request)),
+            Next::Deferred { life, request } if life == self.life => self.deferred(request),
             Next::Boot if self.daemon.is_none() => self.boot(),
             Next::Tick(life) if life == self.life => self.tick(),
             Next::Patience(life) if life == self.life => self.kill(10),
             Next::Calm => self.offset = 0,
             // Meant for a process that is gone.
-            Next::Looked { .. } | Next::Nothing { .. } | Next::Boot | Next::Tick(_) | Next::Patience(_) => {}
+            Next::Looked { .. }
+            | Next::Nothing { .. }
+            | Next::Deferred { .. }
+            | Next::Boot
+            | Next::Tick(_)
+            | Next::Patience(_) => {}
         }
     }
 
@@ -251,6 +267,9 @@ impl<'a> World<'a> {
                 }
             }
             What::Clock(seconds) => self.offset = seconds,
+            What::Freeze { project, seconds } => self.places[project].frozen = self.now + seconds,
+            What::Stop { project, seconds } => self.places[project].stopped = self.now + seconds,
+            What::Busy { project, seconds } => self.places[project].busy = self.now + seconds,
             What::Down { host, seconds } => drop(self.down.insert(host, self.now + seconds)),
         }
     }
@@ -288,7 +307,7 @@ impl<'a> World<'a> {
             // Nothing is begun that cannot end in time.
             let schedule = self.settings.schedules[project].as_ref().filter(|_| self.now < END - HOUR);
             let planned = schedule.and_then(|schedule| daemon.scheduled(schedule, project, now));
-            if let Some(planned) = planned {
+            if let Some(planned) = planned.filter(|_| !self.is_stopped(project)) {
                 self.note(|| format!("schedule of {project} for {planned}"));
                 self.newest(project, Trigger::Schedule);
                 if self.daemon.is_some() {
@@ -318,6 +337,9 @@ impl<'a> World<'a> {
             let how = if head.is_some() { Looked::Well } else { Looked::Failed };
             daemon.polling.looked(name, how, now);
         }
+        if self.is_stopped(project) {
+            return;
+        }
         let place = &self.places[project];
         if let Some(head) = head.filter(|head| *head != place.live && !place.aside.contains(head)) {
             self.commit(project, head, seen, Trigger::Poll);
@@ -326,10 +348,10 @@ impl<'a> World<'a> {
 
     fn hook(&mut self, project: usize, commit: u64) {
         let now = self.clock();
-        let Some(daemon) = &mut self.daemon else { return };
-        if self.scenario.projects[project].after.is_some() {
+        if self.scenario.projects[project].after.is_some() || self.is_stopped(project) {
             return;
         }
+        let Some(daemon) = &mut self.daemon else { return };
         if daemon.draining && self.flaw == Some(Flaw::DropWhileDraining) {
             return self.oracle.accepted(project, commit, None);
         }
@@ -366,7 +388,7 @@ impl<'a> World<'a> {
         let name = self.settings.names[project].clone();
         let actor = Actor::User(Untrusted::from("ada"));
         let outside_window = self.is_urgent && self.flaw != Some(Flaw::UrgentWaits);
-        let ask = Ask { project: name, want, actor, trigger, reason: None, outside_window };
+        let ask = Ask { project: name, want, actor, trigger, reason: None, outside_window, shared: false };
         let decisions = self.decide(Event::Asked(ask))?;
         let request = decisions.iter().find_map(|decision| match decision {
             Decision::Answer { request, .. } => Some(*request),
@@ -412,32 +434,6 @@ impl<'a> World<'a> {
             return None;
         }
         Some(decisions)
-    }
-
-    /// Tells the queue which projects may not be deployed now.
-    fn hold(&mut self) {
-        let now = self.clock();
-        let (Some(daemon), Some(windows)) = (&mut self.daemon, &self.settings.windows) else { return };
-        if daemon.window_change.is_some_and(|change| now < change) && now >= daemon.read {
-            return;
-        }
-        daemon.window_change = windows.next_change(now);
-        let shut = windows.state(now) != State::Open && self.flaw != Some(Flaw::IgnoreWindows);
-        for (setup, name) in self.scenario.projects.iter().zip(&self.settings.names) {
-            if setup.window {
-                let held = Held { shut, stopped: false };
-                let started = daemon.queue.handle(Event::Hold { project: name.clone(), held });
-                daemon.pending.extend(started);
-            }
-        }
-        let pending = std::mem::take(&mut daemon.pending);
-        if !pending.is_empty() {
-            match daemon.save() {
-                Ok(disk) => self.disk = Some(disk),
-                Err(error) => self.oracle.broke(|| error.to_string()),
-            }
-            self.act_on(pending);
-        }
     }
 
     /// Tells the oracle what was decided about requests.
@@ -524,7 +520,7 @@ impl<'a> World<'a> {
             };
             let upstream = self.scenario.projects[project].after.map_or(0, |(after, _)| after);
             let successes = self.journal.iter().filter(|(project, _)| *project == upstream).count();
-            if self.put(project, want, Trigger::Manual).is_some() {
+            if !self.is_stopped(project) && self.put(project, want, Trigger::Dependency).is_some() {
                 self.oracle.turn(project, successes);
             }
         }

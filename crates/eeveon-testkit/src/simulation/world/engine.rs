@@ -54,6 +54,21 @@ impl World<'_> {
             self.oracle
                 .broke(|| format!("project {project} was deployed at {now}, when its window was shut"));
         }
+        if self.now < self.places[project].frozen && !rollback && !self.oracle.is_urgent(request) {
+            self.oracle.broke(|| format!("project {project} was deployed at {now}, when it was frozen"));
+        }
+        if self.now < self.places[project].stopped && start.ask.is_automatic() {
+            self.oracle
+                .broke(|| format!("project {project} deployed by itself at {now}, when it was switched off"));
+        }
+        if self.now < self.places[project].busy {
+            let life = self.life;
+            return match start.ask.is_automatic() || start.ask.shared {
+                true => self.after(1, Next::Deferred { life, request }),
+                // Whoever asked is told.
+                false => self.after(1, Next::Nothing { life, request }),
+            };
+        }
         let careless = self.flaw == Some(Flaw::DeployTwice) && start.deaths > 0;
         if careless {
             self.places[project].open = None;
