@@ -74,15 +74,20 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let environment = Environment::read();
     let ui = Ui::new(cli.global.json, cli.global.quiet, cli.global.color, environment.no_color);
     listen_to_libraries(cli.global.verbose);
-    let result = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => {
-            let result = runtime.block_on(run_with_room(ui, cli, environment));
-            // What a blocked thread still does is as if the process had been killed: harmless.
-            runtime.shutdown_background();
-            result
-        }
-        Err(source) => Err(Unable::early(CliError::io("start threads for", "ee-deploy".as_ref(), source))),
-    };
+    // The command itself has the first thread; beside it little is done, except by what goes on working.
+    let threads = if matches!(cli.command, Command::Serve(_) | Command::Up(_)) { 2 } else { 1 };
+    let result =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
+            Ok(runtime) => {
+                let result = runtime.block_on(run_with_room(ui, cli, environment));
+                // What a blocked thread still does is as if the process had been killed: harmless.
+                runtime.shutdown_background();
+                result
+            }
+            Err(source) => {
+                Err(Unable::early(CliError::io("start threads for", "ee-deploy".as_ref(), source)))
+            }
+        };
     result.unwrap_or_else(|unable| {
         // Deployments tell of their own failures; this is a command that could not do its work.
         ui.failure("", &unable.error.failure(), &unable.serving, &[]);

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod failure;
 pub mod feed;
 pub mod journal;
+pub mod offload;
 pub mod plan;
 pub mod retry;
 pub mod secret;
@@ -32,6 +33,7 @@ pub use journal::{
     Clock, Durability, Entry, FORMAT, Journal, JournalError, Kind, Outcome, Quarantining, Record, Request,
     Seq, SystemClock,
 };
+pub use offload::offload;
 pub use plan::{Plan, PlanBuilder, Slot, StepKey, StepSpec};
 pub use retry::RetryPolicy;
 pub use secret::{Secret, SecretError, SecretRef, Secrets};

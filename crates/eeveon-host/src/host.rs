@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use eeveon_core::{
     CommitId, Contents, Deployer, Endpoint, Fence, Live, Permit, Placed, Present, ProjectName, Release,
-    ReleaseNumber, Removal, StepError, Target, Traffic, action::Stopped,
+    ReleaseNumber, Removal, StepError, Target, Traffic, action::Stopped, offload,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -52,7 +52,7 @@ pub struct HostOptions {
 
 /// Releases on this machine: folders below a path, and the link that decides which is live.
 ///
-/// Cheap to clone. Everything that takes long runs off the async threads and stops soon after its
+/// Cheap to clone. What it does keeps no other task waiting ([`offload`]) and stops soon after its
 /// permit is cancelled.
 #[derive(Clone)]
 pub struct Host {
@@ -191,14 +191,14 @@ impl Host {
         self.blocking(permit, Inner::purge).await
     }
 
-    /// Runs `work` off the async threads.
+    /// Runs `work` where it keeps no other task waiting.
     async fn blocking<T: Send + 'static>(
         &self,
         permit: &Permit,
         work: impl FnOnce(&Inner, &Permit) -> Result<T, StepError> + Send + 'static,
     ) -> Result<T, StepError> {
         let (inner, permit) = (Arc::clone(&self.inner), permit.clone());
-        match tokio::task::spawn_blocking(move || work(&inner, &permit)).await {
+        match offload(move || work(&inner, &permit)).await {
             Ok(done) => done,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),

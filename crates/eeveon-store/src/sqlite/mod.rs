@@ -1,6 +1,6 @@
 //! The default store: one SQLite database in WAL mode.
 //!
-//! One connection, used by one blocking thread at a time. What must outlive only this process is
+//! One connection, used by one thread at a time. What must outlive only this process is
 //! committed without waiting for the disk; what must outlive a power cut is committed with the log
 //! synced, and with it everything committed before. See <https://sqlite.org/wal.html>. The log stays
 //! beside the database when the last process leaves: the two are one store, and are copied together.
@@ -20,10 +20,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use eeveon_core::{Actor, CommitId, DeploymentId, Durability, Entry, Fence, ProjectName, ReleaseNumber, Seq};
+use eeveon_core::{
+    Actor, CommitId, DeploymentId, Durability, Entry, Fence, ProjectName, ReleaseNumber, Seq, offload,
+};
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior, types::Value};
-use tokio::task::spawn_blocking;
 
 use self::{
     journals::{journal_of, lift, newest, put_aside, summary},
@@ -184,7 +185,7 @@ fn begin_log_anew(db: &mut Connection) -> Result<(), Trouble> {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
+    offload(work).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
 }
 
 #[async_trait]
