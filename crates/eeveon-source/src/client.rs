@@ -13,7 +13,7 @@ use eeveon_core::{Permit, Progress};
 use gix::{
     ObjectId,
     bstr::ByteSlice,
-    progress::Discard,
+    progress::{Discard, DynNestedProgress},
     protocol::{
         self, Handshake, LsRefsCommand,
         fetch::{Arguments, Context, Options, Response, Shallow, Tags, negotiate},
@@ -24,7 +24,7 @@ use gix::{
 };
 
 use crate::{
-    RepoUrl, SourceConfig, SourceError, http,
+    Limits, RepoUrl, SourceConfig, SourceError, http,
     refs::shown,
     transport::{self, Line},
     url::Place,
@@ -51,6 +51,34 @@ pub(crate) struct Received {
     pub(crate) files: Vec<PathBuf>,
     /// A file that protects the pack from being collected; to be removed when refs protect it.
     pub(crate) keep: Option<PathBuf>,
+}
+
+impl Received {
+    /// Stores a pack in `repo`, checking every object's hash, in several threads unless told otherwise.
+    pub(crate) fn store(
+        repo: &gix::Repository,
+        pack: &mut dyn BufRead,
+        limits: &Limits,
+        threads: Option<usize>,
+        progress: &mut dyn DynNestedProgress,
+        interrupt: &AtomicBool,
+    ) -> gix::Result<Self> {
+        let written = gix::odb::pack::Bundle::write_to_directory(
+            pack,
+            Some(&repo.objects.store_ref().path().join("pack")),
+            progress,
+            interrupt,
+            Some(repo.objects.clone()),
+            repo.object_hash(),
+            gix::odb::pack::bundle::write::Options {
+                thread_limit: threads,
+                alloc_limit_bytes: usize::try_from(limits.object_bytes).ok(),
+                ..Default::default()
+            },
+        )?;
+        let files = [written.data_path, written.index_path].into_iter().flatten().collect();
+        Ok(Self { bytes: 0, files, keep: written.keep_path })
+    }
 }
 
 /// What to ask for.
@@ -146,21 +174,8 @@ impl Conversation {
             &mut plan,
             |pack, progress, interrupt| {
                 let mut metered = Metered { inner: pack, watch: &watch, bytes: 0, reported: 0 };
-                let written = gix::odb::pack::Bundle::write_to_directory(
-                    &mut metered,
-                    Some(&repo.objects.store_ref().path().join("pack")),
-                    progress,
-                    interrupt,
-                    Some(repo.objects.clone()),
-                    repo.object_hash(),
-                    gix::odb::pack::bundle::write::Options {
-                        alloc_limit_bytes: usize::try_from(watch.limits.object_bytes).ok(),
-                        ..Default::default()
-                    },
-                )?;
+                received = Received::store(repo, &mut metered, &watch.limits, None, progress, interrupt)?;
                 received.bytes = metered.bytes;
-                received.files = [written.data_path, written.index_path].into_iter().flatten().collect();
-                received.keep = written.keep_path;
                 Ok(true)
             },
             Discard,

@@ -31,6 +31,7 @@ mod links;
 mod local;
 mod mirror;
 mod names;
+mod nearby;
 mod range;
 mod refs;
 mod submodule;
@@ -39,6 +40,7 @@ mod transport;
 mod untracked;
 mod url;
 mod watch;
+mod whole;
 
 pub use config::{Credentials, Limits, SourceConfig};
 pub use discover::{LocalRepository, discover};

@@ -14,18 +14,24 @@ const NOT_PLAIN: [&str; 3] = ["transfer.hideRefs", "uploadpack.hideRefs", "inclu
 /// Returns the commit of the branch `full`, a whole name such as `refs/heads/main`. Nothing when there is
 /// none, or when it takes git to tell. Blocks.
 pub(crate) fn branch(path: &Path, full: &str) -> Option<ObjectId> {
-    // As git does, nothing of a repository is believed that belongs to somebody else.
-    let repo = gix::open_opts(path, Options::isolated().bail_if_untrusted(true)).ok()?;
-    let config = repo.config_snapshot();
-    let includes_if = config.sections_by_name("includeIf").is_some_and(|mut it| it.next().is_some());
-    if includes_if || NOT_PLAIN.iter().any(|key| config.string(*key).is_some()) {
-        return None;
-    }
+    let repo = open(path, [])?;
     let found = repo.try_find_reference(full).ok()??;
     match found.target() {
         TargetRef::Object(id) if found.name().as_bstr() == full => Some(id.to_owned()),
         _ => None,
     }
+}
+
+/// Opens a plain repository with these settings besides its own. Nothing when it takes git.
+pub(crate) fn open<const N: usize>(path: &Path, settings: [&str; N]) -> Option<gix::Repository> {
+    // As git does, nothing of a repository is believed that belongs to somebody else.
+    let options = Options::isolated().bail_if_untrusted(true);
+    let settings = settings.into_iter().chain(["core.useReplaceRefs=false", "core.commitGraph=false"]);
+    let repo = gix::open_opts(path, options.config_overrides(settings)).ok()?;
+    let config = repo.config_snapshot();
+    let includes_if = config.sections_by_name("includeIf").is_some_and(|mut it| it.next().is_some());
+    let is_plain = !includes_if && NOT_PLAIN.iter().all(|key| config.string(*key).is_none());
+    is_plain.then_some(repo)
 }
 
 #[cfg(test)]

@@ -85,8 +85,6 @@ impl Mirror {
         if !is_ours(path)? {
             make(path)?;
         }
-        // What cannot be opened is told of now.
-        open_repository(path)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 path: path.to_owned(),
@@ -238,6 +236,10 @@ impl Inner {
     }
 
     fn drop_old_marks(&self) -> Result<(), SourceError> {
+        let folder = self.path.join(FETCHED);
+        if !folder.exists() || entries(&folder)?.len() <= FETCHED_KEPT {
+            return Ok(());
+        }
         let repo = self.local()?;
         let mut marks = self.marks(&repo)?;
         marks.retain(|(name, ..)| name.starts_with(FETCHED));

@@ -10,21 +10,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use eeveon_core::{CommitId, Permit, Revision, action::Stopped};
+use eeveon_core::{CommitId, Permit, Progress, Revision, action::Stopped};
 use gix::{
     ObjectId,
     bstr::ByteSlice,
-    objs::tree::EntryKind,
-    prelude::FindExt,
+    progress::Discard,
     protocol::{fetch::Shallow, handshake::Ref},
 };
 
 use crate::{
     Mirror, SourceError, Want,
-    client::{Conversation, Request},
+    client::{Conversation, Received, Request},
     history::{History, commit_id, shallow},
     local,
     mirror::{Inner, missing, object_id, sync},
+    nearby::{self, Errand},
     refs::{Spelling, branch_ref, shown, shown_bytes, spelling, tag_ref},
     url::Place,
     watch::chain,
@@ -317,7 +317,10 @@ impl Inner {
     ) -> Result<u64, SourceError> {
         let since = matches!(reach, Shallow::Since { .. });
         let request = |shallow| Request { wants: vec![id], haves: tips.to_vec(), shallow };
-        let mut result = self.converse(job)?.fetch(repo, request(reach), &job.interrupt);
+        let mut result = match self.bring_nearby(repo, id, &reach, tips, job)? {
+            Some(received) => Ok(received),
+            None => self.converse(job)?.fetch(repo, request(reach), &job.interrupt),
+        };
         // A server ends the conversation when nothing is that young: history was rewritten to
         // something older.
         let depth = std::num::NonZeroU32::new(self.config.depth);
@@ -340,7 +343,7 @@ impl Inner {
             }
             Err(error) => return Err(error),
         };
-        self.check_whole(repo, id, job)?;
+        self.check_whole(repo, id, tips.first().copied(), job)?;
         for file in &received.files {
             sync(file)?;
         }
@@ -353,41 +356,42 @@ impl Inner {
         Ok(received.bytes)
     }
 
-    /// Fails unless `id` is a commit and everything it consists of is here.
-    fn check_whole(&self, repo: &gix::Repository, id: ObjectId, job: &Job) -> Result<(), SourceError> {
-        let damaged = |id: ObjectId| {
-            move |error: gix::Error| SourceError::Corrupt { id: id.to_string(), detail: chain(&error) }
+    /// Fetches `id` without starting git, where that is possible.
+    fn bring_nearby(
+        &self,
+        repo: &gix::Repository,
+        id: ObjectId,
+        reach: &Shallow,
+        tips: &[ObjectId],
+        job: &Job,
+    ) -> Result<Option<Received>, SourceError> {
+        let (Place::Local { path }, limits) = (&self.config.url.0, &self.config.limits) else {
+            return Ok(None);
         };
-        if !repo.has_object(id) {
-            return Err(SourceError::CommitMissing {
-                repo: self.config.url.to_string(),
-                commit: id.to_string(),
-            });
+        let cutoff = match reach {
+            Shallow::NoChange => i64::MIN,
+            Shallow::Since { cutoff } => cutoff.seconds,
+            _ => return Ok(None),
+        };
+        let errand = Errand { there: Path::new(path), wanted: id, tips, here: repo, cutoff };
+        let Some(pack) = nearby::pack(&errand, &job.permit)? else { return Ok(None) };
+        let bytes = pack.len() as u64;
+        if bytes > limits.pack_bytes {
+            return Ok(None);
         }
-        let kind = repo.find_header(id).map_err(damaged(id))?.kind();
-        if !kind.is_commit() {
-            return Err(SourceError::NotACommit { id: id.to_string(), kind: kind.to_string() });
-        }
-        let mut buffer = Vec::new();
-        let mut open =
-            vec![repo.find_commit(id).and_then(|commit| commit.tree_id()).map_err(damaged(id))?.detach()];
-        let mut met: gix::hashtable::HashSet = open.iter().copied().collect();
-        while let Some(tree) = open.pop() {
-            job.permit.check()?;
-            let data = repo.objects.find_tree_iter(&tree, &mut buffer).map_err(damaged(tree))?;
-            for entry in data {
-                let entry = entry.map_err(damaged(tree))?;
-                let id = entry.oid.to_owned();
-                match entry.mode.kind() {
-                    EntryKind::Commit => {}
-                    _ if !met.insert(id) => {}
-                    EntryKind::Tree => open.push(id),
-                    _ if !repo.has_object(id) => return Err(missing(id)),
-                    _ => {}
-                }
+        // One thread has packed it already before others have begun.
+        match Received::store(repo, &mut pack.as_slice(), limits, Some(1), &mut Discard, &job.interrupt) {
+            Ok(received) => {
+                job.permit.report(Progress::Bytes { done: bytes, total: Some(bytes) });
+                Ok(Some(Received { bytes, ..received }))
+            }
+            Err(error) => {
+                job.permit.check()?;
+                // What is wrong with the repository, or the disk, git meets again.
+                tracing::debug!(%id, error = chain(&error), "could not be fetched without git");
+                Ok(None)
             }
         }
-        Ok(())
     }
 
     fn deepen(&self, tips: Vec<ObjectId>, by: u32, job: &Job) -> Result<bool, SourceError> {

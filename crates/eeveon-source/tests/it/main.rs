@@ -17,5 +17,6 @@ mod http;
 mod ignore;
 mod local;
 mod mirror;
+mod nearby;
 mod servers;
 mod submodules;
