@@ -401,7 +401,8 @@ impl Store for SqliteStore {
         above: Fence,
     ) -> Result<Acquired, StoreError> {
         let (name, owner, ticks) = (name.to_owned(), owner.clone(), Arc::clone(&self.ticks));
-        // A target may remember the fence: not even a power cut may make it be given out again.
+        // What its holder leaves half done is found by it, also after a power cut; and a target may
+        // remember its fence, which must never be given out again.
         self.change(Durability::Power, move |db| {
             let (acquired, granted) =
                 lease::acquire(newest(db, &name)?, &name, &owner, ttl, dead, above, ticks.now());

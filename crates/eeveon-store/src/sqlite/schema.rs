@@ -51,6 +51,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
         Err(error) => return Err(unusable(path, error)),
     }
+    let log_is_new = fs::metadata(beside(path, "-wal")).map_or(true, |log| log.len() == 0);
     let mut db = connect(path).map_err(trouble)?;
     let (application, version) = identity(&db).map_err(trouble)?;
     if application != APPLICATION || version < 1 {
@@ -66,10 +67,22 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         let source = format!("its file system allows only the journal mode `{mode}`").into();
         return Err(StoreError::Io { path: path.to_owned(), source });
     }
+    if log_is_new {
+        // Reading has made the log. Whoever is the first to write to it has flushed its name before:
+        // SQLite, as it is built here, does not.
+        folder_of(path).and_then(|folder| folder.sync_all()).map_err(|error| unusable(path, error))?;
+    }
     if version < SCHEMA_VERSION {
         migrate(&mut db, &STEPS).map_err(trouble)?;
     }
     Ok(db)
+}
+
+fn folder_of(path: &Path) -> io::Result<File> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder),
+        _ => File::open("."),
+    }
 }
 
 fn connect(path: &Path) -> Result<Connection, Trouble> {
@@ -112,12 +125,8 @@ fn migrate(db: &mut Connection, steps: &[Step]) -> Result<(), Trouble> {
 /// none or a whole one. What a death leaves under the other name, the next call clears away.
 fn create(path: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| unusable(path, error);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
     // One creator at a time; the lock ends with the process.
-    let folder = File::open(folder).map_err(failed)?;
+    let folder = folder_of(path).map_err(failed)?;
     flock(&folder, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
     if path.exists() {
         return Ok(());
