@@ -194,7 +194,7 @@ async fn deploy_held(
     carry_out(app, site, held, request, plan).await
 }
 
-/// Brings an earlier release back.
+/// Brings an earlier release back. The situation is of when the lease was held already.
 ///
 /// # Errors
 ///
@@ -203,11 +203,11 @@ pub(crate) async fn roll_back(
     app: &App,
     site: &Site,
     held: &Held,
+    situation: &Situation,
     to: &KnownRelease,
     actor: Actor,
     reason: Option<String>,
 ) -> Result<Ending, CliError> {
-    let situation = survey(app, site).await?;
     // What was in force when the release was deployed is in force again.
     let site = &match Settings::recorded(app, to).await? {
         Some(settings) => site.with(app, settings)?,
@@ -217,9 +217,9 @@ pub(crate) async fn roll_back(
         site,
         release: &to.release,
         settings: &site.settings,
-        old: old(app, site, &situation).await?,
+        old: old(app, site, situation).await?,
         order: None,
-        quarantine: quarantine_facts(&situation, &to.release),
+        quarantine: quarantine_facts(situation, &to.release),
         on_failure: site.config.rollback.on_failure,
     };
     let facts = Facts {

@@ -210,7 +210,7 @@ impl Watching {
                     let to = crate::view::known(&situation.known, number).ok_or_else(|| {
                         CliError::usage(format!("release {number} is unknown"), "choose another")
                     })?;
-                    deploying::roll_back(&app, &site, &held, to, actor, reason).await
+                    deploying::roll_back(&app, &site, &held, &situation, to, actor, reason).await
                 }
                 .await;
                 held.give_back().await;

@@ -11,6 +11,9 @@ use std::{
 
 use eeveon_core::{Permit, StepError};
 
+/// How many units make another thread worth its start.
+const WORTHWHILE: usize = 4;
+
 /// What is left to do. Each thread takes from it until nothing is left or some thread failed.
 #[derive(Debug)]
 pub(crate) struct Rest<'a, U> {
@@ -53,10 +56,11 @@ pub(crate) fn share<U: Sync, R: Send>(
     };
     permit.check()?;
     // Twice as many as there are cores: the disk makes each of them wait now and then.
-    let threads = thread::available_parallelism().map_or(1, usize::from).saturating_mul(2).min(16);
-    let made = match threads.min(units.len()) {
+    let most = || thread::available_parallelism().map_or(1, usize::from).saturating_mul(2).min(16);
+    let made = match units.len() / WORTHWHILE {
         0 | 1 => run().into_iter().collect(),
-        threads => thread::scope(|scope| {
+        worthwhile => thread::scope(|scope| {
+            let threads = worthwhile.min(most());
             // Fewer threads do the same, where the system allows no more.
             let spawn = |_| thread::Builder::new().spawn_scoped(scope, run).ok();
             let others: Vec<_> = (1..threads).filter_map(spawn).collect();

@@ -92,7 +92,7 @@ impl Rollback {
             let to = view::known(&situation.known, number).ok_or_else(|| {
                 CliError::usage(format!("release {number} is not in the store"), "choose another")
             })?;
-            deploying::roll_back(app, &site, &held, to, app.actor(), self.reason.clone()).await
+            deploying::roll_back(app, &site, &held, &situation, to, app.actor(), self.reason.clone()).await
         }
         .await;
         held.give_back().await;
