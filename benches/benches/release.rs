@@ -105,5 +105,20 @@ fn deploy(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, deploy);
+/// Seeing whether a release is what it was: by the change times of its files, and by reading them all.
+fn compare(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let contents = Arc::new(FakeContents::default());
+    let first = release(&contents, 1);
+    let server = Server::new(&contents, &first);
+    runtime.block_on(server.deploy(&first));
+    let mut group = criterion.benchmark_group("1,000 files compared");
+    group.sample_size(20);
+    let compare = || assert!(runtime.block_on(server.host.compare(first.number)).unwrap().is_empty());
+    group.bench_function("by change times", |bencher| bencher.iter(compare));
+    std::fs::remove_file(server.host.shared_path().with_file_name(".eeveon").join("ledger")).unwrap();
+    group.bench_function("by their hashes", |bencher| bencher.iter(compare));
+}
+
+criterion_group!(benches, deploy, compare);
 criterion_main!(benches);

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use eeveon_core::{Contents, Fence, Permit, ProjectName, Release, ReleaseNumber};
+use eeveon_core::{CommitId, Contents, Fence, Permit, ProjectName, Release, ReleaseNumber};
 use eeveon_source::{Mirror, RepoUrl, SourceConfig, Want};
 use eeveon_testkit::git::Repo;
 use tempfile::TempDir;
@@ -73,6 +73,20 @@ fn source(criterion: &mut Criterion) {
     });
     group.bench_function("fetch of what is there", |bencher| {
         bencher.iter(|| runtime.block_on(known.fetch(&commit, None, &permit())).unwrap());
+    });
+    repo.write("part-0/file-0", "changed");
+    let next = CommitId::new(repo.commit("second")).unwrap();
+    group.bench_function("fetch of one commit more", |bencher| {
+        bencher.iter_batched_ref(
+            || {
+                let folder = TempDir::new().unwrap();
+                let mirror = mirror(&repo, folder.path());
+                runtime.block_on(mirror.fetch(&commit, None, &permit())).unwrap();
+                (mirror, folder)
+            },
+            |(mirror, _)| runtime.block_on(mirror.fetch(&next, Some(&commit), &permit())).unwrap(),
+            BatchSize::PerIteration,
+        );
     });
     group.bench_function("list", |bencher| {
         bencher.iter(|| known.list(&release, &CancellationToken::new()).unwrap());

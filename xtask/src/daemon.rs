@@ -1,6 +1,6 @@
 //! `cargo xtask daemon`: measures a daemon that runs, and torments it.
 
-mod dice;
+pub(crate) mod dice;
 mod figures;
 mod flood;
 mod hook;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
 
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod bench;
 mod ci;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod crash;
@@ -53,6 +55,9 @@ enum Chore {
     /// Measure a daemon that runs, and torment it
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     Daemon(daemon::Args),
+    /// Measure deploys beside plain git and shell, and hold the ratios against the bars
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    Bench(bench::Args),
     /// Do everything that must pass before a change lands
     Ci(ci::Args),
 }
@@ -84,6 +89,8 @@ fn carry_out(chore: &Chore) -> Result<()> {
         Chore::Hostile(args) => hostile::run(&workspace, args),
         #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
         Chore::Daemon(args) => daemon::run(&workspace, args),
+        #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+        Chore::Bench(args) => bench::run(&workspace, args),
         Chore::Ci(args) => ci::run(&workspace, args),
     }
 }
