@@ -88,7 +88,10 @@ impl Secrets for Environment {
             SecretRef::File(path) => {
                 let unreadable = |error: std::io::Error| missing(format!("cannot be read: {error}"));
                 let mut text = String::new();
-                let file = std::fs::File::open(path).map_err(unreadable)?;
+                // A pipe or a device would keep whoever opens it.
+                let is_file = std::fs::metadata(path).map_err(unreadable)?.is_file();
+                let file = is_file.then(|| std::fs::File::open(path)).transpose().map_err(unreadable)?;
+                let file = file.ok_or_else(|| missing("is no file".to_owned()))?;
                 std::io::Read::read_to_string(&mut std::io::Read::take(file, LIMIT_BYTES), &mut text)
                     .map_err(unreadable)?;
                 text

@@ -1,7 +1,7 @@
 //! Every gate that stands before a deploy, and its state: for `plan` and `why`.
 
 use eeveon_core::{CommitId, Deployer as _, Permit, Plan, Release, StepError, StepSpec};
-use eeveon_daemon::{Follow, Limits, Saved, State};
+use eeveon_daemon::{Follow, Limits, Overview, Saved, State, control::Client};
 use eeveon_rollback::{GateState, OrderFacts, OrderGate, QuarantineFacts, QuarantineGate};
 use eeveon_store::Liveness;
 use jiff::Timestamp;
@@ -19,6 +19,9 @@ use crate::{
 
 /// Whether the project deploys by itself at all.
 const AUTOMATIC: &str = "automatic";
+
+/// Whether something is tried again later.
+const RETRY: &str = "retry";
 
 /// Whether another project comes first.
 const DEPENDENCY: &str = "dependency";
@@ -54,6 +57,7 @@ pub(crate) async fn of_project(app: &App, site: &Site) -> Result<Vec<GateState>,
         waiting_gate(app, site).await?,
         automatic_gate(app, site).await?,
         window_gate(app, site).await,
+        retry_gate(app, site).await,
     ])
 }
 
@@ -68,7 +72,7 @@ pub(crate) async fn of_commit(
     situation: &Situation,
     commit: &CommitId,
 ) -> Result<Vec<GateState>, CliError> {
-    let mut states = vec![queue_gate(app, site, commit).await?];
+    let mut states = vec![queue_gate(app, site, Some(commit)).await?];
     states.extend(dependency_gates(app, site, commit).await?);
     states.push(match situation.already_live(site, commit) {
         Some(live) => {
@@ -156,11 +160,28 @@ async fn window_gate(app: &App, site: &Site) -> GateState {
     }
 }
 
-async fn queue_gate(app: &App, site: &Site, commit: &CommitId) -> Result<GateState, CliError> {
+/// Whether a working daemon waits before it tries something again.
+async fn retry_gate(app: &App, site: &Site) -> GateState {
+    let overview = match Client::connect(app.home.root()).await {
+        Some(client) => client.overview().await.unwrap_or_default(),
+        None => Overview::default(),
+    };
+    match overview.paused.into_iter().find(|(name, _)| *name == site.name) {
+        Some((_, why)) => gate(RETRY, false, &why),
+        None => gate(RETRY, true, "nothing waits to be tried again"),
+    }
+}
+
+pub(crate) async fn queue_gate(
+    app: &App,
+    site: &Site,
+    commit: Option<&CommitId>,
+) -> Result<GateState, CliError> {
     let requests = queue::rows(app, Some(&site.name)).await?;
     let find = |state| requests.iter().find(|it| it.state == state).map(queue::Row::words);
     // For any other commit it does not matter.
-    let aside = requests.iter().find(|it| it.state == "set_aside" && it.want.commit() == Some(commit));
+    let aside =
+        requests.iter().find(|it| it.state == "set_aside" && commit.is_some() && it.want.commit() == commit);
     let aside = aside.map(queue::Row::words);
     Ok(match (aside, find("running").or(find("interrupted")), find("waiting")) {
         (Some(aside), ..) => {
@@ -196,7 +217,7 @@ async fn dependency_gates(app: &App, site: &Site, commit: &CommitId) -> Result<V
 
 /// Tells whether a gate only keeps a project from deploying by itself; commands pass it.
 pub(crate) fn is_for_triggers(gate: &GateState) -> bool {
-    gate.name == AUTOMATIC || gate.name == DEPENDENCY
+    [AUTOMATIC, DEPENDENCY, RETRY].contains(&gate.name.as_str())
 }
 
 fn order_or_quarantine(step: &StepSpec) -> Option<GateState> {

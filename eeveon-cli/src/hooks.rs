@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use eeveon_core::{Actor, ProjectName, Secret, Trigger, Untrusted};
-use eeveon_daemon::{Answer, Ask, DaemonError, Handle, Refusal, Seen, Taken, Want};
+use eeveon_daemon::{Answer, Ask, DaemonError, Follow, Handle, Refusal, Seen, Taken, Want};
 use eeveon_server::{Bytes, HeadersView, HookAddress, Readiness, Reply, Webhooks};
 use eeveon_source::{
     RepoUrl,
@@ -196,6 +196,9 @@ impl Hooks {
         }
         if self.app.store.automatic(&to.project).await?.is_some() {
             return Ok((None, "automatic deploys are switched off".to_owned()));
+        }
+        if let Some(first) = config.after.iter().find(|it| it.on == Follow::SameCommit) {
+            return Ok((None, format!("it is deployed after {}, and the same commit", first.project)));
         }
         let filter = Filter {
             branch: config.source.branch.clone(),

@@ -19,7 +19,7 @@ use eeveon_daemon::{
     Courier, DaemonError, Done, Edge, Freezes, Frozen, Project, Projects, Schedule, Sighting, Start, Want,
     Watch, World,
 };
-use eeveon_source::RepoUrl;
+use eeveon_source::{RepoUrl, forge};
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -193,6 +193,8 @@ impl Watching {
         };
         match &start.ask.want {
             Want::Newest { branch, .. } if *branch == site.config.source.branch => {}
+            // The settings may have changed while it waited: nothing but what they name now is deployed.
+            Want::Newest { branch, .. } if start.ask.is_automatic() && !names(&site.config, branch) => {}
             Want::Newest { branch, .. } => wish.rev = Some(branch.clone()),
             Want::Commit { commit, allow_older, again, irreversible } => {
                 wish.rev = Some(commit.to_string());
@@ -219,6 +221,11 @@ impl Watching {
         }
         deploying::deploy(&app, &site, &wish).await
     }
+}
+
+/// Tells whether a project's settings let a delivery deploy a tag of that name.
+fn names(config: &ProjectConfig, tag: &str) -> bool {
+    config.webhook.releases || forge::is_tag_of(&config.webhook.tags, tag)
 }
 
 /// Returns the host that answers for a repository, so that a slow one delays nobody else. On this

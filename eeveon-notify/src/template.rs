@@ -6,7 +6,7 @@
 //! in. A message that would be too long is made again with shorter values, so that no escape and
 //! no tag is ever cut.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread};
 
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, context, filters};
 
@@ -18,6 +18,9 @@ use crate::{
 
 /// How long the source of a template may be, in bytes.
 const SOURCE_BYTES: usize = 16 * 1024;
+
+/// How much of a stack its compiler gets: some kilobytes for each byte of the longest source.
+const STACK_BYTES: usize = 128 << 20;
 
 /// How much work a template may do, in minijinja's fuel: an instruction or 64 bytes each.
 const FUEL: u64 = 50_000;
@@ -100,12 +103,14 @@ impl Template {
             return Err(refused(1, format!("it is longer than {SOURCE_BYTES} bytes")));
         }
         let failed = |error: &Error| refused(error.line().unwrap_or(1), explain(error));
-        let mut environment = sandbox(markup);
-        environment.add_template_owned("message", source.to_owned()).map_err(|error| failed(&error))?;
+        let text = source.to_owned();
+        // The parser goes as deep as an expression does, and a source of that length may be one.
+        let deep = thread::Builder::new().stack_size(STACK_BYTES);
+        let compiled = deep.spawn(move || compile(markup, text)).map(thread::JoinHandle::join);
+        let Ok(Ok(compiled)) = compiled else { return Err(refused(1, "it cannot be compiled".to_owned())) };
+        let (environment, mut unknown) = compiled.map_err(|error| failed(&error))?;
         let template = Self { environment, markup };
         // A name in a branch that no sample takes would otherwise be met when it is too late.
-        let asked = template.environment.get_template("message").map_err(|error| failed(&error))?;
-        let mut unknown: Vec<String> = asked.undeclared_variables(false).into_iter().collect();
         unknown.retain(|name| !VARIABLES.contains(&name.as_str()));
         unknown.sort();
         if let Some(name) = unknown.first() {
@@ -167,6 +172,14 @@ impl Flaw {
 
 /// Makes an environment with expressions, `if`, `for`, `set` and a few filters. None of the filters
 /// can declare text safe.
+/// Compiles a template; returns the names it asks for, too.
+fn compile(markup: Markup, source: String) -> Result<(Environment<'static>, Vec<String>), Error> {
+    let mut environment = sandbox(markup);
+    environment.add_template_owned("message", source)?;
+    let asked = environment.get_template("message")?.undeclared_variables(false).into_iter().collect();
+    Ok((environment, asked))
+}
+
 fn sandbox(markup: Markup) -> Environment<'static> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);

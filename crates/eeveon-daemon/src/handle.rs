@@ -93,6 +93,9 @@ pub struct Overview {
     pub held: Vec<(ProjectName, String)>,
     /// Projects whose repository cannot be seen, and why.
     pub unseen: Vec<(ProjectName, String)>,
+    /// Projects that wait before something is tried again, and why.
+    #[serde(default)]
+    pub paused: Vec<(ProjectName, String)>,
     /// Why the queue cannot be saved now, and nothing is taken on or begun.
     #[serde(default)]
     pub unsaved: Option<String>,

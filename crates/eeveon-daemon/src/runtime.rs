@@ -361,7 +361,9 @@ impl Daemon {
                 None => {}
             }
         }
-        if let Some(commit) = done.commit.as_ref().filter(|_| done.went_live) {
+        // Whoever follows does not follow back.
+        let is_success = done.went_live && !ask.want.is_rollback();
+        if let Some(commit) = done.commit.as_ref().filter(|_| is_success) {
             self.progress.succeeded(&ask.project, commit);
         }
         // Whoever asked in person learns at once that it could not begin, and decides; nobody else does.
@@ -394,6 +396,12 @@ impl Daemon {
             aside: self.queue.aside().map(|it| pair(&it.ask, it.request)).collect(),
             held: self.held.clone().into_iter().collect(),
             unseen: self.unseen.clone().into_iter().collect(),
+            paused: self
+                .paused
+                .iter()
+                .filter(|(_, it)| self.clock.now() < it.until)
+                .map(|(name, it)| (name.clone(), it.to_string()))
+                .collect(),
             unsaved: self.unsaved.as_ref().map(ToString::to_string),
         }
     }

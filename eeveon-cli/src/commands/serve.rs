@@ -194,7 +194,8 @@ fn print_unit(app: &App) -> Result<Exit, CliError> {
     let user = match rustix::process::geteuid().is_root() {
         // Commands that build are kept within their memory by the system only for root.
         true => String::new(),
-        false => format!("User={}\n", app.environment.user),
+        // Without a name in the environment the label is the number.
+        false => format!("User={}\n", app.environment.user.trim_start_matches("uid ")),
     };
     let capabilities = match user.is_empty() {
         true => "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_RESOURCE",

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use eeveon_core::{CommitId, DeploymentId, ProjectName, ReleaseNumber, Seq, StepError, StepKey, Untrusted};
-use eeveon_daemon::Freezes;
+use eeveon_daemon::{Freezes, State};
 use eeveon_store::{Deployment, LetterState};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::{
     commands::{notify, queue},
     compose::Site,
     render::{Line, Table, age, count},
-    view,
+    view, windows,
 };
 
 /// Show what is live, what runs and what waits.
@@ -35,6 +35,8 @@ pub(crate) struct ProjectStatus {
     automatic: Option<bool>,
     /// Why nothing is deployed now, if somebody froze it.
     frozen: Option<Untrusted>,
+    /// What keeps it from being deployed now, and until when: a shut window, a freeze.
+    held: Option<String>,
     /// Requests that wait, run, or were set aside.
     requests: Vec<queue::Row>,
     /// Messages that have not arrived.
@@ -108,6 +110,7 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         waiting: None,
         automatic: Some(app.store.automatic(name).await?.is_none()),
         frozen: frozen(app, name).await?,
+        held: held(app, name).await,
         requests: queue::rows(app, Some(name)).await?,
         messages: messages(app, name).await?,
         error,
@@ -150,6 +153,20 @@ async fn frozen(app: &App, name: &ProjectName) -> Result<Option<Untrusted>, CliE
     let now = Timestamp::now();
     let frozen = freezes.of(name).filter(|it| it.until.is_none_or(|until| until > now));
     Ok(frozen.map(|it| it.reason.clone()))
+}
+
+/// Returns what keeps the project from being deployed now, and until when: a window, a freeze, or that
+/// they cannot be read.
+async fn held(app: &App, name: &ProjectName) -> Option<String> {
+    // What is wrong with the file is told as such.
+    let site = Site::open(app, name).await.ok()?;
+    match windows::of(app, &site).await {
+        Ok(found) => match found.may_start(Timestamp::now(), windows::expected(app, name).await) {
+            State::Shut(shut) => Some(shut.to_string()),
+            State::Open => None,
+        },
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 async fn running(app: &App, deployment: &Deployment) -> Result<Running, CliError> {
@@ -244,8 +261,8 @@ fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
         0 => state,
         _ => state.bad(format!("; {} set aside", count(aside as u64, "request"))),
     };
-    let state = match &status.frozen {
-        Some(reason) => state.warn(format!("; frozen: {}", reason.for_terminal())),
+    let state = match &status.held {
+        Some(held) => state.warn(format!("; {held}")),
         None => state,
     };
     let state =

@@ -52,6 +52,7 @@ async fn why_project(app: &App, name: &ProjectName) -> Result<Exit, CliError> {
     let commit = match site.source()?.resolve(&site.want(None), &deploying::looking(app)).await {
         Ok(commit) => commit,
         Err(error) => {
+            states.push(gates::queue_gate(app, &site, None).await?);
             states.push(gates::gate("repository", false, &error.to_string()));
             return show(app, name, &states);
         }

@@ -158,3 +158,38 @@ fn what_was_interrupted_is_not_said_to_run() {
     drop(daemon);
     assert_eq!(state(), "interrupted");
 }
+
+#[test]
+fn what_waited_for_another_branch_deploys_the_one_that_is_set_now() {
+    let sandbox = project("1h");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    sandbox.git(&["branch", "stable"]);
+    let shown = sandbox.run(&["webhook", "show", "app", "--provider", "gitlab", "--json"]).json();
+    sandbox.run(&["freeze", "app", "--reason", "sale"]).expect_code(0);
+    let daemon = Daemon::start(&sandbox);
+    sandbox.commit("broken", &[("a", "broken")]);
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "1", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    sandbox.run(&["config", "app", "source.branch", "stable"]).expect_code(0);
+    sandbox.run(&["freeze", "app", "--lift"]).expect_code(0);
+    daemon.hears("nothing changed: release 1 is live");
+    assert_eq!(sandbox.live("a").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_delivery_does_not_let_a_project_go_ahead_of_the_one_it_follows() {
+    let sandbox = project("1h");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let shown = sandbox.run(&["webhook", "show", "app", "--provider", "gitlab", "--json"]).json();
+    let file = sandbox.home().join("projects/app.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "\n[[after]]\nproject = \"api\"\non = \"same-commit\"\n").unwrap();
+    let daemon = Daemon::start(&sandbox);
+    sandbox.commit("second", &[("a", "2")]);
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "1", &sandbox);
+    assert!(answer.contains("it is deployed after api"), "{answer}");
+    assert_eq!(sandbox.run(&["queue", "--json"]).json().as_array().unwrap().len(), 0);
+    let status = sandbox.run(&["status", "app"]).expect_code(0);
+    assert!(status.stdout.contains("idle"), "{status}");
+    drop(daemon);
+}

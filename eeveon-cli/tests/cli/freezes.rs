@@ -61,6 +61,7 @@ fn every_gate_is_listed_with_its_state() {
         "person",
         "automatic",
         "window",
+        "retry",
         "queue",
         "dependency",
         "something new",
@@ -84,6 +85,10 @@ fn every_gate_is_listed_with_its_state() {
     assert!(check.stdout.contains("there is no such project"), "{check}");
     let status = sandbox.run(&["status", "app", "--json"]).json();
     assert_eq!(status["automatic"], false, "{status}");
+    assert!(status["held"].is_null(), "{status}");
+    sandbox.configure("window.deny = [{ reason = \"lunch\" }]");
+    let status = sandbox.run(&["status", "app"]).expect_code(0);
+    assert!(status.stdout.contains("lunch"), "{status}");
 }
 
 #[test]

@@ -40,6 +40,19 @@ fn mistakes_are_found_when_a_template_is_read_with_their_line() {
 }
 
 #[test]
+fn an_expression_as_deep_as_a_template_may_be_long_is_read_to_its_end() {
+    for deep in ["-", "not ", "(", "title."] {
+        // Whatever comes of it: on a thread with little stack, as a daemon has, nothing overflows.
+        let source = format!("{{{{ {}1 }}}}", deep.repeat(16_000 / deep.len()));
+        let read = std::thread::Builder::new().stack_size(1 << 20);
+        let read = read.spawn(move || Template::parse("slack", Markup::SlackMrkdwn, &source).is_err());
+        let is_refused = read.unwrap().join().unwrap();
+        // Signs and negations of a number are something to say.
+        assert_eq!(is_refused, ["(", "title."].contains(&deep), "{deep}");
+    }
+}
+
+#[test]
 fn html_that_telegram_would_refuse_is_found_when_it_is_read() {
     for (source, line, what) in [
         ("{{ title }}\n<p>{{ subject }}</p>", 2, "`p` is no tag"),

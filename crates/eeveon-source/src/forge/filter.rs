@@ -68,7 +68,7 @@ fn judge(event: &Event, filter: &Filter) -> Decision {
             let what = format!("tag `{}`", shown(tag));
             match &filter.tags {
                 None => no(format!("{what} ignored: this project deploys no tags")),
-                Some(pattern) => match matches(pattern, tag) {
+                Some(pattern) => match is_tag_of(pattern, tag) {
                     true => Decision {
                         deploy: Some(Want::Tag(tag.clone())),
                         why: format!("{what} deploys: it matches `{}`", shown(pattern)),
@@ -163,6 +163,7 @@ impl Selection {
     }
 }
 
-fn matches(pattern: &str, tag: &str) -> bool {
+/// Tells whether a tag's name is one that deploys, after [`Filter::tags`].
+pub fn is_tag_of(pattern: &str, tag: &str) -> bool {
     wildmatch(pattern.as_bytes().as_bstr(), tag.as_bytes().as_bstr(), Mode::NO_MATCH_SLASH_LITERAL)
 }

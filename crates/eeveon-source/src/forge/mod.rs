@@ -49,7 +49,7 @@ mod steps;
 mod verify;
 
 pub use event::{Delivery, DeliveryId, Event, ReleaseAction, RepoNames};
-pub use filter::{Decision, Filter, decide, selects};
+pub use filter::{Decision, Filter, decide, is_tag_of, selects};
 pub use provider::Provider;
 pub use steps::steps;
 pub use verify::{Authentic, Hook};

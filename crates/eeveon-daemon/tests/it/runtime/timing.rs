@@ -9,7 +9,7 @@ use eeveon_daemon::{
 };
 
 use super::world::{Ending, Scene, pass, simple};
-use crate::common::{ask, commit, project, push, second};
+use crate::common::{ask, commit, project, push, rollback, second};
 
 /// Nothing may be deployed before five past eight.
 fn shut() -> Project {
@@ -221,6 +221,15 @@ async fn who_waits_for_another_follows_each_of_its_successes() {
     scene.end(6, Ending::Live).await;
     pass(60).await;
     assert_eq!(scene.starts(), [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_back_is_not_followed() {
+    let scene = Scene::with([simple("a"), after("b", "a", Follow::AnySuccess)]).await;
+    scene.handle().ask(rollback("a"), None).await.unwrap();
+    scene.end(1, Ending::Live).await;
+    pass(60).await;
+    assert_eq!(scene.starts(), [1]);
 }
 
 #[tokio::test(start_paused = true)]
