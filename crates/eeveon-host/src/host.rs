@@ -52,7 +52,7 @@ pub struct HostOptions {
 
 /// Releases on this machine: folders below a path, and the link that decides which is live.
 ///
-/// Cheap to clone. What it does keeps no other task waiting ([`offload`]) and stops soon after its
+/// Cheap to clone. What it does keeps no other task waiting ([`offload()`]) and stops soon after its
 /// permit is cancelled.
 #[derive(Clone)]
 pub struct Host {
