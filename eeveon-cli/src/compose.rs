@@ -92,6 +92,8 @@ impl Site {
             Err(error) => (None, Some(error)),
         };
         let source = source_config(app, &config, token)?;
+        // Said before the mirror says that it is another user's, which sounds as if it were in the way.
+        app.home.check_owner()?;
         let mirror = Arc::new(Mirror::open(&app.home.mirror(name), source)?);
         let host = Host::new(
             HostOptions {

@@ -32,23 +32,19 @@ pub(crate) async fn deploy(app: &App, site: &Site, wish: &Wish) -> Result<Ending
     let (Wait::For(patience), Some(client)) = (wish.wait, Client::connect(app.home.root()).await) else {
         return deploying::deploy(app, site, wish).await;
     };
-    let commit = match deploying::look(app, site, wish).await {
-        Ok(Look::Live(live)) => return Ok(Ending::Unchanged(*live)),
-        Ok(Look::New(commit)) => Some(commit),
-        // Another user's mirror is not looked into. The daemon looks anyway.
-        Err(CliError::OtherUser { .. }) if wish.rev.is_none() => None,
-        Err(error) => return Err(error),
+    let commit = match deploying::look(app, site, wish).await? {
+        Look::Live(live) => return Ok(Ending::Unchanged(*live)),
+        Look::New(commit) => commit,
     };
     if !wish.outside_window {
         windows::refuse_if_shut(app, site).await?;
     }
-    let want = match (wish, commit) {
-        (Wish { rev: None, allow_older: false, again: false, irreversible: false, .. }, commit) => {
+    let want = match wish {
+        Wish { rev: None, allow_older: false, again: false, irreversible: false, .. } => {
             let branch = site.config.source.branch.clone();
-            Want::Newest { branch, commit, seen: Seen::default() }
+            Want::Newest { branch, commit: Some(commit), seen: Seen::default() }
         }
-        (_, None) => return Err(app.home.check_owner().err().unwrap_or(CliError::Interrupted)),
-        (Wish { allow_older, again, irreversible, .. }, Some(commit)) => {
+        Wish { allow_older, again, irreversible, .. } => {
             let (allow_older, again, irreversible) = (*allow_older, *again, *irreversible);
             Want::Commit { commit, allow_older, again, irreversible }
         }
