@@ -149,10 +149,10 @@ impl fmt::Display for RepoUrl {
             Place::Ssh { user, host, port: number, path } => {
                 let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
                 let slash = if path.starts_with('/') { "" } else { "/" };
-                write!(f, "ssh://{user}{}{}{slash}{path}", bracketed(host), port(number))
+                write!(f, "ssh://{user}{}{}{slash}{}", bracketed(host), port(number), encode(path))
             }
             Place::Daemon { host, port: number, path } => {
-                write!(f, "git://{}{}{path}", bracketed(host), port(number))
+                write!(f, "git://{}{}{}", bracketed(host), port(number), encode(path))
             }
             Place::Local { path } => f.write_str(path),
         }
@@ -394,6 +394,11 @@ fn check_path(text: &str, path: String) -> Result<String, SourceError> {
         return refuse(text, "it has a control character");
     }
     Ok(path)
+}
+
+/// Writes a path such that [`decode`] makes the same of it.
+fn encode(path: &str) -> String {
+    path.replace('%', "%25")
 }
 
 /// Decodes `%41`, as git does for every kind of URL but http.
