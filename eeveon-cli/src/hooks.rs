@@ -197,9 +197,6 @@ impl Hooks {
         if self.app.store.automatic(&to.project).await?.is_some() {
             return Ok((None, "automatic deploys are switched off".to_owned()));
         }
-        if let Some(first) = config.after.iter().find(|it| it.on == Follow::SameCommit) {
-            return Ok((None, format!("it is deployed after {}, and the same commit", first.project)));
-        }
         let filter = Filter {
             branch: config.source.branch.clone(),
             paths: config.webhook.paths.clone(),
@@ -213,6 +210,9 @@ impl Hooks {
             Some(eeveon_source::Want::Default) => config.source.branch.clone(),
             None => return Ok((None, decision.why)),
         };
+        if let Some(first) = config.after.iter().find(|it| it.on == Follow::SameCommit) {
+            return Ok((None, format!("it is deployed after {}, and the same commit", first.project)));
+        }
         let sender = delivery.sender.clone().unwrap_or_else(|| Untrusted::from(to.provider.clone()));
         let ask = Ask {
             project: to.project.clone(),

@@ -127,7 +127,9 @@ impl Diagnose for DaemonError {
             Self::Refused(refusal) => refusal.hint(),
             Self::Newer { .. } => "use the version of EEveon that wrote it, or a newer one",
             Self::Gone => "start it again: `ee-deploy serve`",
-            Self::Store { .. } => "free space or repair the disk under the home folder, then start it again",
+            Self::Store { .. } => {
+                "free space or repair the disk under the home folder; a daemon that works goes on by itself"
+            }
             Self::Damaged { .. } => "restore it from a backup, or start with an empty queue and ask again",
         }))
     }

@@ -98,7 +98,12 @@ async fn messages(app: &App, name: &ProjectName) -> Result<Messages, CliError> {
 ///
 /// The store failed.
 pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectStatus, CliError> {
-    let (live, error, exit) = match live(app, name).await {
+    let (held, live) = match Site::open(app, name).await {
+        Ok(site) => (held(app, &site).await, live(app, &site).await),
+        // What is wrong with the file is told as such.
+        Err(error) => (None, Err(error)),
+    };
+    let (live, error, exit) = match live {
         Ok(live) => (live, None, Exit::Done),
         Err(error) => (recorded(app, name).await?, Some(error.to_string()), error.exit()),
     };
@@ -110,7 +115,7 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         waiting: None,
         automatic: Some(app.store.automatic(name).await?.is_none()),
         frozen: frozen(app, name).await?,
-        held: held(app, name).await,
+        held,
         requests: queue::rows(app, Some(name)).await?,
         messages: messages(app, name).await?,
         error,
@@ -129,13 +134,13 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
 }
 
 /// Returns what serves.
-async fn live(app: &App, name: &ProjectName) -> Result<Option<LiveStatus>, CliError> {
-    let Some(live) = Site::open(app, name).await?.live().await? else { return Ok(None) };
-    let releases = app.store.releases(name).await?;
+async fn live(app: &App, site: &Site) -> Result<Option<LiveStatus>, CliError> {
+    let Some(live) = site.live().await? else { return Ok(None) };
+    let releases = app.store.releases(&site.name).await?;
     Ok(Some(LiveStatus {
         release: live.release,
         revision: view::known(&releases, live.release).map(|it| it.release.revision.commit.clone()),
-        since: since(app, name, live.release).await?,
+        since: since(app, &site.name, live.release).await?,
     }))
 }
 
@@ -157,11 +162,9 @@ async fn frozen(app: &App, name: &ProjectName) -> Result<Option<Untrusted>, CliE
 
 /// Returns what keeps the project from being deployed now, and until when: a window, a freeze, or that
 /// they cannot be read.
-async fn held(app: &App, name: &ProjectName) -> Option<String> {
-    // What is wrong with the file is told as such.
-    let site = Site::open(app, name).await.ok()?;
-    match windows::of(app, &site).await {
-        Ok(found) => match found.may_start(Timestamp::now(), windows::expected(app, name).await) {
+async fn held(app: &App, site: &Site) -> Option<String> {
+    match windows::of(app, site).await {
+        Ok(found) => match found.may_start(Timestamp::now(), windows::expected(app, &site.name).await) {
             State::Shut(shut) => Some(shut.to_string()),
             State::Open => None,
         },

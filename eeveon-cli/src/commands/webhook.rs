@@ -168,9 +168,9 @@ fn guess(repo: &str) -> Provider {
 impl Deliveries {
     async fn run(&self, app: &App) -> Result<Exit, CliError> {
         let name = app.project(&self.name)?;
-        let mut deliveries = Vec::new();
+        let (mut deliveries, requests) = (Vec::new(), queue::rows(app, Some(&name)).await?);
         for delivery in app.store.deliveries(&name, self.number).await? {
-            let came_to = came_to(app, &delivery).await?;
+            let came_to = came_to(app, &requests, &delivery).await?;
             deliveries.push(Delivered { delivery, came_to });
         }
         if app.ui.json {
@@ -233,14 +233,17 @@ impl CameTo {
 }
 
 /// Finds out what came of a delivery: the request that does it may have been replaced by others.
-async fn came_to(app: &App, delivery: &eeveon_store::Delivery) -> Result<Option<CameTo>, CliError> {
+async fn came_to(
+    app: &App,
+    requests: &[queue::Row],
+    delivery: &eeveon_store::Delivery,
+) -> Result<Option<CameTo>, CliError> {
     /// More than wait in line at any time.
     const STEPS: usize = 1000;
     let Some(mut request) = delivery.request.map(RequestId) else { return Ok(None) };
-    let rows = queue::rows(app, Some(&delivery.project)).await?;
     for _ in 0..STEPS {
         let came_to = |state| CameTo { request, state, deployment: None, failure: None };
-        if let Some(row) = rows.iter().find(|it| it.request == request) {
+        if let Some(row) = requests.iter().find(|it| it.request == request) {
             return Ok(Some(came_to(row.state)));
         }
         let Some(end) = end_of(&*app.store, request).await.map_err(StepError::from)? else { break };

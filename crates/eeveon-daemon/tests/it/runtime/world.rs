@@ -361,13 +361,6 @@ impl Scene {
         rest().await;
     }
 
-    /// Lets a deployment go live, if it runs.
-    pub(crate) fn end_if_runs(&self, request: u64) {
-        if let Some(end) = self.world.state().running.remove(&RequestId(request)) {
-            let _its_daemon_is_dead = end.send(Ending::Live);
-        }
-    }
-
     /// Lets a deployment end in a moment.
     pub(crate) fn finish(&self, request: u64, ending: Ending) {
         let end = self.world.state().running.remove(&RequestId(request));
