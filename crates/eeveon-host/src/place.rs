@@ -154,7 +154,8 @@ impl Job<'_> {
         let large = Mutex::new(());
         crew::share(self.permit, units, |rest| {
             let source = Source::new(self.contents, self.release);
-            let mut worker = Worker { job: self, source, buffer: Vec::new(), large: &large };
+            let user = rustix::process::geteuid().as_raw();
+            let mut worker = Worker { job: self, user, source, buffer: Vec::new(), large: &large };
             let mut share = Share::default();
             for (node, entries) in rest {
                 let to = root.descend(node.path).map_err(|error| root.fault("open", node.path, error))?;
@@ -235,6 +236,8 @@ impl<'a> Source<'a> {
 
 struct Worker<'a> {
     job: &'a Job<'a>,
+    /// Who runs this.
+    user: u32,
     source: Source<'a>,
     buffer: Vec<u8>,
     /// Held by the thread that has a large content in memory.
@@ -327,9 +330,7 @@ impl Worker<'_> {
         name: &[u8],
     ) -> Result<Option<Known>, HostError> {
         let Ok(Some(before)) = from.stat(old_name) else { return Ok(None) };
-        let alike = before.mode == record.mode
-            && before.size == record.size
-            && before.owner == rustix::process::geteuid().as_raw();
+        let alike = before.mode == record.mode && before.size == record.size && before.owner == self.user;
         if !alike || !(self.job.links || self.job.clones.load(Ordering::Relaxed)) {
             return Ok(None);
         }

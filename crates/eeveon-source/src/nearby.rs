@@ -16,7 +16,7 @@ use eeveon_core::{Permit, action::Stopped};
 use gix::{
     ObjectId,
     bstr::BString,
-    objs::{CommitRef, Kind, TreeRefIter, tree::EntryKind},
+    objs::{CommitRef, Exists, Kind, TreeRefIter, tree::EntryKind},
     odb::pack::{
         Find,
         data::{Entry, Version, entry::Header, header},
@@ -71,15 +71,19 @@ pub(crate) fn pack(errand: &Errand<'_>, permit: &Permit) -> Result<Option<Vec<u8
     }
     let mut odb = there.objects.into_inner();
     odb.prevent_pack_unload();
+    // What is not here is no reason to list the mirror's packs again, for each object once.
+    let mut here = errand.here.objects.clone().into_inner();
+    here.refresh_never();
     let (walked, packed) = (HashSet::new(), HashSet::new());
-    let mut parcel = Parcel { odb, here: errand.here, walked, packed, pack: Vec::new() };
+    let mut parcel = Parcel { odb, here, walked, packed, pack: Vec::new() };
     Ok(parcel.fill(errand, permit)?.and_then(|()| parcel.close()))
 }
 
 /// A pack that is being made. What its methods return nothing for takes git.
-struct Parcel<'a> {
+struct Parcel {
     odb: gix::odb::Handle,
-    here: &'a gix::Repository,
+    /// The mirror's.
+    here: gix::odb::Handle,
     /// Trees of which all that differs is packed or was here.
     walked: HashSet<ObjectId>,
     packed: HashSet<ObjectId>,
@@ -87,7 +91,7 @@ struct Parcel<'a> {
     pack: Vec<u8>,
 }
 
-impl Parcel<'_> {
+impl Parcel {
     fn fill(&mut self, errand: &Errand<'_>, permit: &Permit) -> Result<Option<()>, Stopped> {
         let Some(new) = self.new_commits(errand) else { return Ok(None) };
         for commit in new {
@@ -177,7 +181,7 @@ impl Parcel<'_> {
 
     /// Adds an object unless it is here.
     fn add(&mut self, id: ObjectId) -> Option<()> {
-        if self.here.has_object(id) || !self.packed.insert(id) {
+        if self.here.exists(&id) || !self.packed.insert(id) {
             return Some(());
         }
         let mut buffer = Vec::new();

@@ -17,6 +17,7 @@ use gix::{
     progress::Discard,
     protocol::{fetch::Shallow, handshake::Ref},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Mirror, SourceError, Want,
@@ -50,6 +51,19 @@ pub struct Fetched {
 pub(crate) struct Job {
     pub(crate) permit: Permit,
     pub(crate) interrupt: Arc<AtomicBool>,
+}
+
+/// Tells a piece of work to stop when nobody waits for it any more.
+struct Stop {
+    cancel: CancellationToken,
+    interrupt: Arc<AtomicBool>,
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        self.interrupt.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Mirror {
@@ -111,26 +125,29 @@ impl Mirror {
         permit: &Permit,
         work: impl FnOnce(&Inner, Job) -> Result<T, SourceError> + Send + 'static,
     ) -> Result<T, SourceError> {
-        let cancel = permit.cancel.child_token();
-        let _stop = cancel.clone().drop_guard();
+        let mut permit = permit.clone();
+        permit.cancel = permit.cancel.child_token();
+        let cancel = permit.cancel.clone();
+        let stop = Stop { cancel: cancel.clone(), interrupt: Arc::default() };
         let turn = tokio::select! {
             turn = Arc::clone(&self.inner.turn).lock_owned() => turn,
             () = cancel.cancelled() => return Err(Stopped.into()),
         };
-        let mut permit = permit.clone();
-        permit.cancel = cancel.clone();
-        let job = Job { permit, interrupt: Arc::default() };
-        let interrupt = Arc::clone(&job.interrupt);
-        tokio::spawn(async move {
-            cancel.cancelled().await;
-            interrupt.store(true, Ordering::Relaxed);
-        });
+        let job = Job { permit, interrupt: Arc::clone(&stop.interrupt) };
         let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || {
+        let mut working = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             work(&inner, job)
         });
-        match done.await {
+        let done = tokio::select! {
+            biased;
+            done = &mut working => done,
+            () = cancel.cancelled() => {
+                stop.interrupt.store(true, Ordering::Relaxed);
+                working.await
+            }
+        };
+        match done {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

@@ -8,7 +8,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Read, Write},
+    io::{self, BufReader, BufWriter, Read, Write},
     net::TcpStream,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -228,6 +228,7 @@ fn start(
         reader.stderr.as_ref().and_then(|stderr| stderr.as_fd().try_clone_to_owned().map(File::from).ok());
     let writer = PatientWriter::<ChildStdin> { inner: stdin, complaints, watch: Arc::clone(watch) };
     let mode = ConnectMode::Process;
+    let (reader, writer) = buffered(reader, writer);
     let connection = Connection::new(reader, writer, Protocol::V2, path, None::<(String, _)>, mode, false);
     Ok(Line { transport: Box::new(connection), _program: Some(program) })
 }
@@ -297,8 +298,15 @@ pub(crate) fn daemon(
     let reader = PatientReader { inner: stream.try_clone().map_err(unreachable)?, watch: Arc::clone(watch) };
     let writer = PatientWriter::<TcpStream> { inner: stream, complaints: None, watch: Arc::clone(watch) };
     let host = Some((bracketed(host), port));
+    let (reader, writer) = buffered(reader, writer);
     let connection = Connection::new(reader, writer, Protocol::V2, path, host, ConnectMode::Daemon, false);
     Ok(Line::bare(Box::new(connection)))
+}
+
+/// Reads and writes in a few large pieces what the protocol takes apart into its smallest: a length, a
+/// word, an end of line. What is written is flushed by whoever goes on to read the answer.
+fn buffered<R: Read, W: Write>(reader: R, writer: W) -> (BufReader<R>, BufWriter<W>) {
+    (BufReader::new(reader), BufWriter::new(writer))
 }
 
 /// Waits until one of `fds` is ready, the other side has been silent for too long, or the work
