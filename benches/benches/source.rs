@@ -1,4 +1,4 @@
-//! A repository on this machine: asking what is new, fetching it, listing what it consists of.
+//! A repository: asking what is new, also over git://, fetching it, listing what it consists of.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on ends")]
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use eeveon_core::{CommitId, Contents, Fence, Permit, ProjectName, Release, ReleaseNumber};
 use eeveon_source::{Mirror, RepoUrl, SourceConfig, Want};
-use eeveon_testkit::git::Repo;
+use eeveon_testkit::{git::Repo, servers::GitDaemon};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -101,5 +101,19 @@ fn source(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, source);
+/// Asking a server what a branch names (ls-refs), each time over a connection of its own.
+fn server(criterion: &mut Criterion) {
+    let (runtime, repo, folder) = (runtime(), repository(), TempDir::new().unwrap());
+    let root = repo.path().parent().unwrap();
+    let daemon = GitDaemon::start(root).unwrap();
+    let name = repo.path().file_name().unwrap().to_str().unwrap();
+    let url = RepoUrl::parse(&daemon.url(&format!("{name}/.git"))).unwrap();
+    let mirror = Mirror::open(&folder.path().join("mirror.git"), SourceConfig::new(url)).unwrap();
+    let want = Want::Branch("main".to_owned());
+    criterion.benchmark_group("git://").bench_function("what is new", |bencher| {
+        bencher.iter(|| runtime.block_on(mirror.resolve(&want, &permit())).unwrap());
+    });
+}
+
+criterion_group!(benches, source, server);
 criterion_main!(benches);

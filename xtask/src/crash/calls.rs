@@ -33,6 +33,8 @@ pub(crate) enum Class {
     Remove,
     /// Opens a file that must exist.
     Open,
+    /// Reads a file, or lists a folder.
+    Read,
     /// Opens a file and may make it or empty it.
     Create,
     /// Changes what is known of a file: mode, owner, times.
@@ -46,7 +48,7 @@ pub(crate) enum Class {
 impl Class {
     /// Tells whether such a call may leave something changed, or is the last one.
     pub(crate) fn changes_state(self) -> bool {
-        self != Self::Open
+        !matches!(self, Self::Open | Self::Read)
     }
 }
 
@@ -98,6 +100,9 @@ const CALLS: &[(c_long, &str, Class, Subject)] = &[
     (libc::SYS_open, "open", Class::Open, Named(0)),
     (libc::SYS_openat, "openat", Class::Open, At(0, 1)),
     (libc::SYS_openat2, "openat2", Class::Open, At(0, 1)),
+    (libc::SYS_read, "read", Class::Read, Fd(0)),
+    (libc::SYS_pread64, "pread64", Class::Read, Fd(0)),
+    (libc::SYS_getdents64, "getdents64", Class::Read, Fd(0)),
     (libc::SYS_creat, "creat", Class::Create, Named(0)),
     (libc::SYS_chmod, "chmod", Class::Meta, Named(0)),
     (libc::SYS_fchmod, "fchmod", Class::Meta, Fd(0)),
@@ -141,13 +146,13 @@ impl Call {
         let on = match *subject {
             Process => return Some(Self { name, class: *class, on: PathBuf::new() }),
             Fd(fd) => match argument(regs, fd)? {
-                1 => {
+                1 if *class != Class::Read => {
                     let on = PathBuf::from("standard output");
                     return Some(Self { name, class: Class::Tell, on });
                 }
                 fd => {
                     let on = opened(thread, fd)?;
-                    if on.to_string_lossy().starts_with("socket:") {
+                    if *class != Class::Read && on.to_string_lossy().starts_with("socket:") {
                         return Some(Self { name, class: Class::Send, on: PathBuf::from("the network") });
                     }
                     Some(on).filter(|path| path.starts_with(root))?

@@ -266,19 +266,40 @@ pub(crate) struct Faults {
     pub(crate) errors: &'static [Errno],
 }
 
-/// All of them.
-pub(crate) const FAULTS: [Faults; 8] = [
-    Faults { name: "sync", counts: |it| it == Class::Sync, errors: &[Errno::EIO, Errno::ENOSPC] },
+/// All of them. Which errors a call may return is in its page of the Linux manual, section 2.
+pub(crate) const FAULTS: [Faults; 9] = [
+    Faults {
+        name: "sync",
+        counts: |it| it == Class::Sync,
+        errors: &[Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EINTR],
+    },
     Faults { name: "rename", counts: |it| it == Class::Rename, errors: NEW_NAME },
-    Faults { name: "write", counts: |it| it == Class::Write, errors: &[Errno::EIO, Errno::ENOSPC] },
+    Faults {
+        name: "write",
+        counts: |it| it == Class::Write,
+        errors: &[Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EINTR],
+    },
     Faults { name: "link", counts: |it| it == Class::Link, errors: NEW_NAME },
     Faults { name: "mkdir", counts: |it| it == Class::Mkdir, errors: NEW_NAME },
     Faults {
         name: "create",
         counts: |it| it == Class::Create,
-        errors: &[Errno::EIO, Errno::ENOSPC, Errno::EMFILE, Errno::EROFS],
+        errors: &[
+            Errno::EIO,
+            Errno::ENOSPC,
+            Errno::EDQUOT,
+            Errno::EMFILE,
+            Errno::EROFS,
+            Errno::ENOMEM,
+            Errno::EINTR,
+        ],
     },
-    Faults { name: "open", counts: |it| it == Class::Open, errors: &[Errno::EIO, Errno::EMFILE] },
+    Faults {
+        name: "open",
+        counts: |it| it == Class::Open,
+        errors: &[Errno::EIO, Errno::EMFILE, Errno::ENOMEM, Errno::EINTR],
+    },
+    Faults { name: "read", counts: |it| it == Class::Read, errors: &[Errno::EIO, Errno::EINTR] },
     Faults {
         name: "send",
         counts: |it| it == Class::Send,
@@ -286,4 +307,4 @@ pub(crate) const FAULTS: [Faults; 8] = [
     },
 ];
 
-const NEW_NAME: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EROFS];
+const NEW_NAME: &[Errno] = &[Errno::EIO, Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS, Errno::ENOMEM];
