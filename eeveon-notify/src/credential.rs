@@ -1,10 +1,20 @@
 //! What only the operator may know: the address of a webhook, a token, a password.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Duration};
 
 use eeveon_core::{Secret, SecretError, SecretRef, Secrets};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
 
 use crate::NotifyError;
+
+/// How long a file may take to be read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who reads files: no more at once, should they lie on a disk that hangs.
+static READERS: Semaphore = Semaphore::const_new(64);
 
 /// An address or a token as configuration gives it: written out, or where it is to be found.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -28,23 +38,40 @@ impl Credential {
         }
     }
 
-    /// Returns the secret, as it is now. `channel` is what needs it.
+    /// Returns the secret, as it is now. `channel` is what needs it. Takes at most ten seconds.
     ///
     /// # Errors
     ///
-    /// There is nothing where the reference points.
+    /// There is nothing where the reference points, or the file is not read in time.
     pub async fn reveal(&self, channel: &str, secrets: &Arc<dyn Secrets>) -> Result<Secret, NotifyError> {
-        let missing = |source| NotifyError::Secret { channel: channel.to_owned(), source };
-        let at = match self {
+        let found = match self {
             Self::Given(secret) => return Ok(secret.clone()),
-            Self::At(at) => at.clone(),
+            Self::At(at @ SecretRef::Env(_)) => secrets.reveal(at),
+            Self::At(at @ SecretRef::File(_)) => from_file(at, secrets).await,
         };
-        let named = at.to_string();
-        // A file may lie on a disk that hangs.
-        let secrets = Arc::clone(secrets);
-        let found = tokio::task::spawn_blocking(move || secrets.reveal(&at)).await;
-        found
-            .unwrap_or_else(|_| Err(SecretError::Missing { at: named, why: "was not read".to_owned() }))
-            .map_err(missing)
+        found.map_err(|source| NotifyError::Secret { channel: channel.to_owned(), source })
+    }
+}
+
+/// Reads a file in a thread of its own, which nobody waits for when the disk hangs: not even a runtime that
+/// shuts down, as it does for its own.
+async fn from_file(at: &SecretRef, secrets: &Arc<dyn Secrets>) -> Result<Secret, SecretError> {
+    let (wanted, secrets) = (at.clone(), Arc::clone(secrets));
+    let read = async {
+        let place = READERS.acquire().await;
+        let (tell, told) = oneshot::channel();
+        let reader = thread::Builder::new().name("secret".to_owned()).spawn(move || {
+            let _place = place;
+            // Whoever asked may have gone.
+            let _told = tell.send(secrets.reveal(&wanted));
+        });
+        reader.ok()?;
+        told.await.ok()
+    };
+    let late = |why: String| Err(SecretError::Missing { at: at.to_string(), why });
+    match timeout(PATIENCE, read).await {
+        Ok(Some(found)) => found,
+        Ok(None) => late("was not read".to_owned()),
+        Err(_) => late(format!("was not read within {} s", PATIENCE.as_secs())),
     }
 }

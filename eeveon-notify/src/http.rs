@@ -14,7 +14,7 @@ use reqwest::{
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Credential, NotifyError, Proxies};
+use crate::{Credential, NotifyError, Proxies, authorities};
 
 /// How much of an answer is read, in bytes.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -100,7 +100,7 @@ impl Http {
             .timeout(options.timeout);
         if let Some(path) = &options.ca_file {
             let unusable = |why: &str| config(format!("the authorities in {}: {why}", path.display()));
-            let pem = std::fs::read(path).map_err(|error| unusable(&error.to_string()))?;
+            let pem = authorities::read(path).map_err(|why| unusable(&why))?;
             let authorities = Certificate::from_pem_bundle(&pem).map_err(|_| unusable("not PEM"))?;
             builder = builder.tls_certs_merge(authorities);
         }

@@ -5,6 +5,7 @@
 //! whether it may help.
 
 mod aside;
+mod authorities;
 mod credential;
 mod delivery;
 mod discord;

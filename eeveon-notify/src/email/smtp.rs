@@ -26,7 +26,7 @@ use tokio_rustls::{
 };
 
 use super::{Mailbox, Tls};
-use crate::{NotifyError, http::hide};
+use crate::{NotifyError, authorities, http::hide};
 
 /// How much of an answer is shown, in characters.
 const SHOWN_CHARS: usize = 300;
@@ -345,7 +345,7 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
     let mut extra = Vec::new();
     if let Some(path) = ca_file {
         let unusable = |why: String| format!("the authorities in {}: {why}", path.display());
-        let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+        let pem = authorities::read(path).map_err(unusable)?;
         extra = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
             .map_err(|_| unusable("not PEM".to_owned()))?;

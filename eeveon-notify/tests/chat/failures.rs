@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use eeveon_core::{Diagnose as _, Retry};
+use eeveon_core::{Diagnose as _, Retry, Secret, SecretError, SecretRef, Secrets};
 use eeveon_notify::{
     Credential, Discord, DiscordConfig, EventKind, HttpOptions, Message, Notifier, NotifyError, Ntfy,
     NtfyConfig, Setup, Slack, SlackWay, Teams, Telegram, TelegramConfig, Templates,
@@ -97,6 +97,39 @@ async fn redirects_are_not_followed() {
     assert!(service.received().iter().all(|request| request.path != "/elsewhere"));
 }
 
+/// A disk that hangs must keep nobody: neither who sends, nor a process that ends.
+#[test]
+fn a_file_that_cannot_be_read_in_time_keeps_nobody() {
+    let (never, hangs) = std::sync::mpsc::channel();
+    let secrets = Arc::new(Hanging(std::sync::Mutex::new(hangs)));
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let setup = Setup { secrets, ..setup("teams", &[], Templates::default()) };
+        let notifier: Arc<dyn Notifier> = Arc::new(Teams::new(setup, credential("file:/slow")).unwrap());
+        let began = Instant::now();
+        let error = error(&notifier).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+        assert_eq!((error.code(), error.retry()), ("notify/secret", Retry::Later));
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "`file:/slow` was not read within 10 s");
+    });
+    // This waits for what the runtime itself was given to do.
+    drop(runtime);
+    drop(never);
+}
+
+/// Never answers, as long as the other end is there.
+#[derive(Debug)]
+struct Hanging(std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+
+impl Secrets for Hanging {
+    fn reveal(&self, at: &SecretRef) -> Result<Secret, SecretError> {
+        let _hangs_up = self.0.lock().unwrap().recv();
+        Err(SecretError::Missing { at: at.to_string(), why: "is gone".to_owned() })
+    }
+}
+
 #[tokio::test]
 async fn an_endless_answer_is_read_in_part_and_shown_in_less() {
     let service = Service::start(|_| Reply::new(400, "no ".repeat(1_000_000))).await;
@@ -170,6 +203,8 @@ fn a_file_of_authorities_must_be_one() {
         Teams::new(setup, credential("https://e.org"))
     };
     assert!(matches!(with(path.clone()), Err(NotifyError::Config { .. })));
+    let endless = with("/dev/null".into()).unwrap_err().to_string();
+    assert!(endless.contains("it is no file"), "{endless}");
     std::fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     assert!(matches!(with(path), Err(NotifyError::Config { .. })));
 }
