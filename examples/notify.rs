@@ -57,7 +57,7 @@ impl Pager {
             ("denied", _) => Err(NotifyError::Login { channel, answer: Untrusted::from("denied") }),
             ("wait", seconds) => {
                 let after = seconds.parse().ok().map(Duration::from_secs);
-                Err(NotifyError::Throttled { channel, after })
+                Err(NotifyError::Throttled { channel, after, answer: Untrusted::from("wait") })
             }
             _ => Err(unreachable("no answer it is known for".to_owned())),
         }

@@ -68,12 +68,14 @@ pub enum NotifyError {
         answer: Untrusted,
     },
     /// The service wants fewer messages.
-    #[error("channel `{channel}` asks to wait")]
+    #[error("channel `{channel}` asks to wait{}: {}", seconds(*after), answer.for_terminal())]
     Throttled {
         /// The channel.
         channel: String,
         /// For how long, if it said so.
         after: Option<Duration>,
+        /// What the service said, shortened.
+        answer: Untrusted,
     },
     /// The service could not be reached, or broke down.
     #[error("channel `{channel}` could not be reached: {why}")]
@@ -83,6 +85,10 @@ pub enum NotifyError {
         /// Why, without the address.
         why: String,
     },
+}
+
+fn seconds(after: Option<Duration>) -> String {
+    after.map(|after| format!(" {} s", after.as_secs())).unwrap_or_default()
 }
 
 impl NotifyError {
@@ -113,7 +119,7 @@ impl Diagnose for NotifyError {
     fn hint(&self) -> Option<Cow<'static, str>> {
         Some(match self {
             Self::Config { .. } | Self::Template { .. } => {
-                "mend the [[notify]] section of the project file".into()
+                "mend the [[notify]] section of the project file, or the secret it points to".into()
             }
             Self::Secret { .. } => "set it, or point to another place with env:NAME or file:/PATH".into(),
             Self::Login { .. } => "renew the token or password the channel's configuration points to".into(),
@@ -125,9 +131,12 @@ impl Diagnose for NotifyError {
                 "mend what the service's answer names: its address, the channel's settings or its template"
                     .into()
             }
-            Self::Throttled { .. } => "wait as long: messages are tried again by themselves".into(),
+            Self::Throttled { .. } => {
+                "wait; what is told of deployments is tried again by itself, a test is not".into()
+            }
             Self::Unreachable { .. } => {
-                "see whether the service is up and its address right; messages are tried again for a day"
+                "see whether the service is up and its address right; what is told of deployments is tried \
+                 again for a day, a test is not"
                     .into()
             }
         })

@@ -8,7 +8,7 @@ use eeveon_core::{Secret, Secrets, Untrusted, untrusted::printable};
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::{
     Certificate, Client, Method, Url,
-    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT},
+    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT},
     redirect::Policy,
 };
 use serde_json::Value;
@@ -74,6 +74,8 @@ pub(crate) struct Answer {
     /// The body, as JSON if it is JSON.
     pub(crate) json: Option<Value>,
     text: String,
+    /// Where it redirects to, for people.
+    leads_to: Option<String>,
 }
 
 impl fmt::Debug for Http {
@@ -158,6 +160,7 @@ impl Http {
         let Outgoing { method, url, headers, body, mut hidden, untold } = request;
         hidden.extend(self.hidden.iter().cloned());
         let broken = |error| self.broken(error, &hidden);
+        let from = url.clone();
         let sent = self.client.request(method, url).headers(headers).body(body).send();
         let mut response = sent.await.map_err(broken)?;
         let mut bytes = Vec::new();
@@ -176,7 +179,9 @@ impl Http {
         let json: Option<Value> = serde_json::from_slice(&bytes).ok();
         let retry_after = from_header(response.headers()).or_else(|| from_json(json.as_ref()?));
         let text = if untold { String::new() } else { hide(&String::from_utf8_lossy(&bytes), &hidden) };
-        Ok(Answer { status: response.status().as_u16(), retry_after, json, text })
+        let leads_to = location(&from, response.headers(), untold);
+        let leads_to = leads_to.map(|to| hide(&to, &hidden).chars().take(SHOWN_CHARS).collect());
+        Ok(Answer { status: response.status().as_u16(), retry_after, json, text, leads_to })
     }
 
     fn broken(&self, error: reqwest::Error, hidden: &[String]) -> NotifyError {
@@ -275,15 +280,28 @@ impl Answer {
         }
     }
 
+    /// Says that the service wants to be left alone.
+    pub(crate) fn throttled(&self, channel: String) -> NotifyError {
+        NotifyError::Throttled { channel, after: self.retry_after, answer: self.shown() }
+    }
+
+    /// Says where a redirect leads to.
+    fn redirect(&self) -> Untrusted {
+        let to = self.leads_to.as_deref().map(|to| format!(" to {to}")).unwrap_or_default();
+        let what = "which is not followed: configure the address it leads to";
+        Untrusted::from(format!("status {}: a redirect{to}, {what}", self.status))
+    }
+
     /// Says what the status means, where the service has no words of its own.
     pub(crate) fn accepted(&self, channel: &str) -> Result<(), NotifyError> {
-        let (channel, after) = (channel.to_owned(), self.retry_after);
+        let channel = channel.to_owned();
         Err(match self.status {
             200..=299 => return Ok(()),
+            300..=399 => NotifyError::Refused { channel, answer: self.redirect() },
             401 | 403 => NotifyError::Login { channel, answer: self.shown() },
             404 | 410 => NotifyError::Recipient { channel, answer: self.shown() },
-            429 => NotifyError::Throttled { channel, after },
-            503 if after.is_some() => NotifyError::Throttled { channel, after },
+            429 => self.throttled(channel),
+            503 if self.retry_after.is_some() => self.throttled(channel),
             408 | 425 | 500..=599 => NotifyError::Unreachable { channel, why: self.shown().for_terminal() },
             _ => NotifyError::Refused { channel, answer: self.shown() },
         })
@@ -300,6 +318,24 @@ fn from_header(headers: &HeaderMap) -> Option<Duration> {
     let date = |text: &str| DateTimeParser::new().parse_timestamp(text).ok();
     let seconds = date(wanted)?.as_second().saturating_sub(date(text(DATE)?)?.as_second());
     u64::try_from(seconds).ok().map(Duration::from_secs)
+}
+
+/// Reads where a redirect from `from` leads to (RFC 9110, 10.2.2), without what may be secret beside the
+/// path. Nothing but the host of an answer that is not to be told.
+fn location(from: &Url, headers: &HeaderMap, untold: bool) -> Option<String> {
+    let mut to = from.join(headers.get(LOCATION)?.to_str().ok()?).ok().filter(Url::has_host)?;
+    to.set_query(None);
+    to.set_fragment(None);
+    // Only an address without a host refuses these.
+    let (_no_user, _no_password) = (to.set_username(""), to.set_password(None));
+    let place = |url: &Url| (url.host_str().map(str::to_owned), url.port(), url.path().to_owned());
+    if from.scheme() != to.scheme() && place(from) == place(&to) {
+        return Some(format!("the same address with {}:", to.scheme()));
+    }
+    if untold {
+        to.set_path("");
+    }
+    Some(to.into())
 }
 
 /// Reads `retry_after` seconds from an answer of Discord or Slack, or, in `parameters`, of Telegram.

@@ -126,7 +126,7 @@ impl Slack {
             "channel_not_found" | "not_in_channel" | "is_archived" | "restricted_action" => {
                 NotifyError::Recipient { channel, answer: answer.shown() }
             }
-            "ratelimited" | "rate_limited" => NotifyError::Throttled { channel, after: answer.retry_after },
+            "ratelimited" | "rate_limited" => answer.throttled(channel),
             "internal_error" | "fatal_error" | "service_unavailable" | "request_timeout" => {
                 NotifyError::Unreachable { channel, why: answer.shown().for_terminal() }
             }

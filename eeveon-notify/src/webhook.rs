@@ -220,13 +220,6 @@ impl Notifier for Webhook {
                 channel: channel.to_owned(),
                 answer: Untrusted::from("status 410: the receiver is gone for good, so remove the channel"),
             }),
-            300..=399 => Err(NotifyError::Refused {
-                channel: channel.to_owned(),
-                answer: Untrusted::from(format!(
-                    "status {}: a redirect, which is not followed; configure the address it leads to",
-                    answer.status
-                )),
-            }),
             _ => answer.accepted(channel),
         }
     }
@@ -239,7 +232,7 @@ impl Notifier for Webhook {
         let url = self.http.address(&self.url).await?;
         let answer = self.http.send(Outgoing::new(Method::OPTIONS, url)).await?;
         match answer.status {
-            500.. => answer.accepted(self.name()).map(|()| String::new()),
+            300..=399 | 500.. => answer.accepted(self.name()).map(|()| String::new()),
             status => Ok(format!(
                 "the receiver answers (status {status} to OPTIONS); only a message shows whether it takes messages"
             )),

@@ -52,6 +52,7 @@ fn a_test_says_what_to_do_next() {
     let ran = sandbox.run(&["notify", "test", "app"]).expect_code(10);
     assert_eq!(ran.stdout.matches("  next  ").count(), 3, "{ran}");
     assert!(!ran.stdout.contains("`ee-deploy notify test`"), "it was just run: {ran}");
+    assert!(ran.stdout.contains("a test is not"), "nobody tries it again: {ran}");
     let answers = sandbox.run(&["notify", "test", "app", "--json"]).expect_code(10).json();
     for answer in answers.as_array().unwrap() {
         assert!(answer["hint"].as_str().is_some_and(|hint| hint.len() > 10), "{answer}");

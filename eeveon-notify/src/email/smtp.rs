@@ -277,7 +277,7 @@ impl Server {
                     (500.., _) => NotifyError::Refused { channel, answer },
                     // X.7.x: policy, such as a limit or greylisting. RFC 3463, 3.8.
                     (400.., At::Letter) if matches!(reply.esc, [4, 7, _]) => {
-                        NotifyError::Throttled { channel, after: None }
+                        NotifyError::Throttled { channel, after: None, answer }
                     }
                     _ => unreachable(answer.for_terminal()),
                 }

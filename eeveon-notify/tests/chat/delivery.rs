@@ -49,6 +49,7 @@ fn a_wish_to_wait_is_heard_up_to_an_hour() {
     let throttled = |seconds| NotifyError::Throttled {
         channel: "x".to_owned(),
         after: Some(Duration::from_secs(seconds)),
+        answer: Untrusted::from("slow down"),
     };
     assert_eq!(wait(1, &throttled(600), 0), 600);
     assert!(wait(1, &throttled(1), 0) >= 7);
@@ -73,6 +74,7 @@ fn a_channel_is_left_alone_as_long_as_it_asked_also_when_the_message_is_given_up
     let throttled = |seconds| NotifyError::Throttled {
         channel: "x".to_owned(),
         after: Some(Duration::from_secs(seconds)),
+        answer: Untrusted::from("slow down"),
     };
     let again = Next::Again { at: later(20) };
     for (next, error, rest) in [
@@ -226,7 +228,8 @@ proptest! {
     fn the_next_attempt_is_later_and_in_time(
         attempts in 1..100_u32, at in 0..200_000_u64, seed in any::<u64>(), after in proptest::option::of(0..100_000_u64),
     ) {
-        let error = NotifyError::Throttled { channel: "x".to_owned(), after: after.map(Duration::from_secs) };
+        let after = after.map(Duration::from_secs);
+        let error = NotifyError::Throttled { channel: "x".to_owned(), after, answer: Untrusted::default() };
         match after_failure(attempts, start(), later(at), &error, &Patience::default(), seed) {
             Next::Again { at: next } => {
                 prop_assert!(next > later(at) && next <= later(24 * 3600));

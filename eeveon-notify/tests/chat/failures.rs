@@ -88,13 +88,47 @@ async fn nobody_there_is_tried_again_later() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed() {
-    let service = Service::start(|_| Reply::new(307, SECRET).with("Location", "/elsewhere")).await;
+async fn redirects_are_not_followed_and_it_is_said_where_they_lead() {
+    let service = Service::start(|_| Reply::new(307, SECRET).with("Location", "/elsewhere?a=b")).await;
     for notifier in all(&service.url("")) {
         let error = error(&notifier).await;
         assert!(matches!(error, NotifyError::Refused { .. }), "{error:?}");
+        let said = error.to_string();
+        // Of an address that is all hidden only what is new is left.
+        assert!(said.contains("status 307: a redirect to "), "{said}");
+        assert!(said.contains("elsewhere, which is not followed"), "{said}");
+        // A workflow of Teams is not asked: it would start.
+        let checked = notifier.check().await;
+        match notifier.name() {
+            "teams" => drop(checked.unwrap()),
+            name => assert!(checked.unwrap_err().to_string().contains("elsewhere, which"), "{name}"),
+        }
     }
-    assert!(service.received().iter().all(|request| request.path != "/elsewhere"));
+    assert!(service.received().iter().all(|request| !request.path.starts_with("/elsewhere")));
+}
+
+#[tokio::test]
+async fn where_a_redirect_leads_to_tells_no_secret() {
+    for (to, said) in [
+        // What is the same as before is hidden, and user, password and query are not told at all.
+        (
+            format!("https://u:{SECRET}@www.example.org/to/{SECRET}?k={SECRET}#x"),
+            "to https://www.example.org/to/[hidden],",
+        ),
+        ("mailto:a@b.c".to_owned(), "status 301: a redirect, which is not followed"),
+        ("http://".to_owned(), "status 301: a redirect, which is not followed"),
+        (format!("/{}", "x".repeat(9_000)), "xxx, which is not followed"),
+    ] {
+        let location = to.clone();
+        let service = Service::start(move |_| Reply::new(301, "").with("Location", &location)).await;
+        for notifier in all(&service.url("")) {
+            let error = error(&notifier).await.to_string();
+            assert!(error.contains(said) && error.len() < 500, "{to}: {error}");
+        }
+    }
+    let service = Service::start(|_| Reply::new(304, SECRET)).await;
+    let error = error(&all(&service.url(""))[0]).await.to_string();
+    assert!(error.contains("status 304: a redirect, which is not followed"), "{error}");
 }
 
 /// A disk that hangs must keep nobody: neither who sends, nor a process that ends.

@@ -137,6 +137,6 @@ pub(crate) fn refusal(request: &Received, mood: Mood) -> Option<Reply> {
         Mood::Accepting => None,
         Mood::Broken => Some(Reply::new(500, echo)),
         Mood::Denying => Some(Reply::new(403, echo)),
-        Mood::Throttling => Some(Reply::new(429, "slow down").with("Retry-After", "7")),
+        Mood::Throttling => Some(Reply::new(429, echo).with("Retry-After", "7")),
     }
 }

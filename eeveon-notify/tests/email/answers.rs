@@ -70,6 +70,8 @@ async fn every_refusal_has_its_meaning() {
         config.login = password();
         let error = send(config).await.unwrap_err();
         assert_eq!(error.code(), code, "{rule:?}: {error}");
+        let words = rule.1.rsplit_once(|c: char| c.is_ascii_digit()).map(|(_, words)| words.trim());
+        assert!(words.is_none_or(|words| error.to_string().contains(words)), "{rule:?}: {error}");
         let later = matches!(code, "notify/unreachable" | "notify/throttled");
         assert_eq!(error.retry() == Retry::Later, later, "{rule:?}");
     }
@@ -92,6 +94,16 @@ async fn the_answer_is_told_but_no_secret_in_it() {
     for hidden in ["pa55word", "AGRlcGxv", "cGE1NXdv", "\u{1b}"] {
         assert!(!told.contains(hidden), "{hidden}: {told}");
     }
+}
+
+#[tokio::test]
+async fn what_a_server_says_when_it_wants_fewer_letters_is_told_in_short_and_without_controls() {
+    let said = format!("451 4.7.1 greylisted \u{1b}[31m {}", "x".repeat(400));
+    let server = Scripted::with(&[(".", &said)]);
+    let error = send(config(&server, &["ops@example.org"])).await.unwrap_err();
+    let told = error.to_string();
+    assert!(told.starts_with("channel `mail` asks to wait: 451 4.7.1 greylisted"), "{told}");
+    assert!(!told.contains('\u{1b}') && told.len() < 400, "{told}");
 }
 
 #[tokio::test]

@@ -313,3 +313,29 @@ async fn a_check_looks_without_telling_anything() {
     let broken = answering(Reply::new(502, "")).await;
     assert_eq!(channel(config(&broken)).check().await.unwrap_err().code(), "notify/unreachable");
 }
+
+/// Nothing would arrive: redirects are not followed.
+#[tokio::test]
+async fn a_check_of_what_redirects_says_where_to() {
+    let moved =
+        answering(Reply::new(308, "").with("Location", "https://new.example.org/v2?key=qu3ry-tok3n")).await;
+    let error = channel(config(&moved)).check().await.unwrap_err();
+    assert_eq!(error.code(), "notify/refused");
+    let said = error.to_string();
+    assert!(said.contains("a redirect to https://new.example.org/v2, which is not followed"), "{said}");
+    holds_no_secret(&channel(config(&moved)), &error);
+    // Who answers to a secret header may repeat it: then only the host is told.
+    let echo =
+        answering(Reply::new(308, "").with("Location", "https://new.example.org/t0ken-in-a-header")).await;
+    let (channel, error) = failing(&echo, Duration::from_secs(10)).await;
+    assert!(error.to_string().contains("a redirect to https://new.example.org/, which"), "{error}");
+    holds_no_secret(&channel, &error);
+
+    let secure = Service::start(|request| {
+        let host = request.header("host").unwrap();
+        Reply::new(301, "").with("Location", format!("https://{host}{}", request.path))
+    })
+    .await;
+    let said = self::channel(config(&secure)).check().await.unwrap_err().to_string();
+    assert!(said.contains("a redirect to the same address with https:, which is not followed"), "{said}");
+}

@@ -97,7 +97,8 @@ impl Notifier for Fake {
             Some(Mood::Down) => Err(NotifyError::Unreachable { channel, why: "down".to_owned() }),
             Some(Mood::Refusing) => Err(NotifyError::Refused { channel, answer: Untrusted::from("no") }),
             Some(Mood::Throttling(seconds)) => {
-                Err(NotifyError::Throttled { channel, after: Some(Duration::from_secs(seconds)) })
+                let after = Some(Duration::from_secs(seconds));
+                Err(NotifyError::Throttled { channel, after, answer: Untrusted::from("slow down") })
             }
             Some(Mood::Silent) => std::future::pending().await,
         }
