@@ -10,7 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use eeveon_core::{ProjectName, Secret, SystemClock};
-use eeveon_daemon::{AddressBook, Addressees, Channel, Courier, Waiting, courier::COMMAND_DELIVERS};
+use eeveon_daemon::{
+    AddressBook, Addressees, Channel, Courier, Waiting, WaitsFor, courier::COMMAND_DELIVERS,
+};
 use eeveon_notify::{Message, Notifier, NotifyError, Proxies};
 use jiff::Timestamp;
 
@@ -142,19 +144,21 @@ pub(crate) async fn deliver(app: &App) {
 
 async fn try_deliver(app: &App) -> Result<(), CliError> {
     let courier = courier(app);
+    courier.drop_gone().await?;
     if !courier.has_work().await? {
         return Ok(());
     }
-    let is_news = courier.post().await?;
+    // Another process may have read the journal first.
+    let is_news = courier.post().await? || app.opened.borrow().is_some();
     let round = courier.deliver_within(COMMAND_DELIVERS, &app.interrupted).await?;
     for (project, channel, why) in round.delayed {
         let text =
             format!("{project}: a message to {channel} has not arrived and is tried again later: {why}");
-        app.ui.note(Line::default().warn("  late  ").plain(text));
+        app.ui.err(Line::default().warn("  late  ").plain(text));
     }
     // Whoever deployed is told, and not with every command afterwards.
     for waiting in round.waiting.iter().filter(|_| is_news) {
-        app.ui.note(Line::default().warn("  late  ").plain(in_words(waiting, Timestamp::now())));
+        app.ui.err(Line::default().warn("  late  ").plain(in_words(waiting, Timestamp::now())));
     }
     for (project, channel, why) in round.dead {
         app.ui.warn(format!("{project}: a message to {channel} was given up: {why}"));
@@ -162,14 +166,24 @@ async fn try_deliver(app: &App) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Says what was not even tried, behind what or how long it waits, and who sends it.
+/// Says what was not even tried, what it waits for, and who sends it.
 fn in_words(waiting: &Waiting, now: Timestamp) -> String {
-    let Waiting { project, channel, count: several, until } = waiting;
+    let Waiting { project, channel, count: several, what_for } = waiting;
     let messages = count(*several as u64, "message");
     let (wait, them) = if *several == 1 { ("waits", "it") } else { ("wait", "them") };
-    let why = match until.map(|until| Duration::try_from(until.duration_since(now))) {
-        Some(Ok(rest)) => format!("another {}, for it is left alone until then", duration(rest)),
-        Some(Err(_)) | None => "behind it".to_owned(),
+    let until = |until: Timestamp| Duration::try_from(until.duration_since(now)).ok();
+    let why = match what_for {
+        WaitsFor::Process(who) => {
+            return format!(
+                "{project}: {messages} to {channel} {wait} for {who}, which is sending there; what it leaves the \
+                 next command or the daemon sends"
+            );
+        }
+        WaitsFor::Another => "behind it".to_owned(),
+        WaitsFor::Until(end) => match until(*end) {
+            Some(rest) => format!("another {}, for it is left alone until then", duration(rest)),
+            None => "behind it".to_owned(),
+        },
     };
     format!("{project}: {messages} to {channel} {wait} {why}; the next command or the daemon sends {them}")
 }
@@ -181,6 +195,23 @@ mod tests {
 
     use super::*;
     use crate::environment::Environment;
+
+    #[test]
+    fn what_another_process_sends_is_said_with_its_name() {
+        let mut waiting = Waiting {
+            project: ProjectName::new("shop").unwrap(),
+            channel: "ops".to_owned(),
+            count: 1,
+            what_for: WaitsFor::Process("ada: ee-deploy up (process 7)".to_owned()),
+        };
+        assert_eq!(
+            in_words(&waiting, Timestamp::UNIX_EPOCH),
+            "shop: 1 message to ops waits for ada: ee-deploy up (process 7), which is sending there; what it \
+             leaves the next command or the daemon sends"
+        );
+        waiting.count = 2;
+        assert!(in_words(&waiting, Timestamp::UNIX_EPOCH).contains("2 messages to ops wait for ada"));
+    }
 
     #[tokio::test]
     async fn a_channel_is_made_anew_when_its_section_or_its_authorities_change_and_not_before() {

@@ -88,8 +88,19 @@ pub struct Waiting {
     pub channel: String,
     /// How many they are.
     pub count: usize,
-    /// Until when the channel is left alone, if that is why.
-    pub until: Option<Timestamp>,
+    /// For what.
+    pub what_for: WaitsFor,
+}
+
+/// What messages wait for that were not tried.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum WaitsFor {
+    /// A message before them, which did not arrive.
+    Another,
+    /// The end of the time for which their channel is left alone.
+    Until(Timestamp),
+    /// Another process, which is sending to their channel: what it is, for people.
+    Process(String),
 }
 
 impl Round {

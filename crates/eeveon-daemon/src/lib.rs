@@ -30,7 +30,7 @@ pub mod zone;
 pub use after::{AfterConfig, Cycle, Edge, Follow, Graph, Progress};
 pub use calendar::Calendar;
 pub use clock::{ClockTime, Day};
-pub use courier::{AddressBook, Addressees, Channel, Courier, Doing, Round, Trouble, Waiting};
+pub use courier::{AddressBook, Addressees, Channel, Courier, Doing, Round, Trouble, Waiting, WaitsFor};
 pub use error::DaemonError;
 pub use freezes::{Freezes, Frozen};
 pub use handle::{Cancel, Cancelled, End, Handle, News, Overview, Taken};

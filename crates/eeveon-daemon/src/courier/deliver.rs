@@ -8,10 +8,9 @@ use eeveon_notify::{
 };
 use eeveon_store::{Acquired, Lease, Letter, LetterEnd, LetterFilter, LetterState, StoreError, take_over};
 use futures::future::join_all;
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{Channel, Courier, FOLLOWER, Round, UNKNOWN, Waiting, read, rest::Rest};
+use super::{Channel, Courier, FOLLOWER, Round, UNKNOWN, Waiting, WaitsFor, read, rest::Rest};
 
 /// Messages of one channel that are remembered as told.
 const TOLD: usize = 20;
@@ -90,9 +89,16 @@ impl Courier {
         let rest = self.rest(&project, &channel).await?;
         if let Some(rest) = rest.filter(|it| it.lasts(self.clock.now(), &self.patience)) {
             // Whatever waits for it, and whoever asks.
-            return self.left(&project, &channel, Round::default(), Some(rest.until)).await;
+            return self.left(&project, &channel, Round::default(), WaitsFor::Until(rest.until)).await;
         }
-        let Some(lease) = self.lease(&project, &channel).await? else { return Ok(Round::default()) };
+        let lease = match self.lease(&project, &channel).await? {
+            Acquired::Granted(lease) => lease,
+            // It delivers what we would.
+            Acquired::Held(holder) => {
+                let who = format!("{} (process {})", holder.owner.label, holder.owner.pid);
+                return self.left(&project, &channel, Round::default(), WaitsFor::Process(who)).await;
+            }
+        };
         let result = match self.book.look_up(&project).await {
             Ok(Some(book)) => match book.channels.iter().find(|it| it.notifier.name() == channel) {
                 Some(channel) => self.deliver_channel(&project, channel, &lease, rest.is_some(), stop).await,
@@ -109,13 +115,39 @@ impl Courier {
         result
     }
 
-    async fn lease(&self, project: &ProjectName, channel: &str) -> Result<Option<Lease>, StoreError> {
+    async fn lease(&self, project: &ProjectName, channel: &str) -> Result<Acquired, StoreError> {
         let name = format!("notify/{project}/{channel}");
-        Ok(match take_over(&*self.store, &name, &self.me, LIFETIME, Fence(0)).await? {
-            Acquired::Granted(lease) => Some(lease),
-            // It delivers what we would.
-            Acquired::Held(_) => None,
-        })
+        take_over(&*self.store, &name, &self.me, LIFETIME, Fence(0)).await
+    }
+
+    /// Drops what waits for channels that are gone, before it is due. What is due is dropped when it is
+    /// to be delivered.
+    ///
+    /// # Errors
+    ///
+    /// The store failed.
+    pub async fn drop_gone(&self) -> Result<(), StoreError> {
+        if self.store.next_due(FOLLOWER).await?.is_none() {
+            return Ok(());
+        }
+        let waiting = Some(LetterState::Waiting);
+        let filter =
+            LetterFilter { follower: FOLLOWER.to_owned(), state: waiting, ..LetterFilter::default() };
+        let letters = self.store.letters(&filter).await?.into_iter();
+        let channels: BTreeSet<(ProjectName, String)> =
+            letters.map(|letter| (letter.project, letter.channel)).collect();
+        for (project, channel) in channels.into_iter().filter(|(_, channel)| channel != UNKNOWN) {
+            let is_gone = match self.book.look_up(&project).await {
+                Ok(Some(book)) => !book.channels.iter().any(|it| it.notifier.name() == channel),
+                Ok(None) => true,
+                // Nobody knows.
+                Err(_) => false,
+            };
+            if is_gone {
+                self.forget(&project, &channel).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Drops the letters of a channel that is not there any more, those given up apart.
@@ -132,14 +164,16 @@ impl Courier {
         project: &ProjectName,
         channel: &str,
         mut round: Round,
-        until: Option<Timestamp>,
+        what_for: WaitsFor,
     ) -> Result<Round, StoreError> {
-        let waiting = self.of(project, channel).await?;
-        let waiting = waiting.iter().filter(|it| it.state == LetterState::Waiting).count();
+        // What another process is sending at this moment is ours as well.
+        let by_others = matches!(what_for, WaitsFor::Process(_));
+        let letters = self.of(project, channel).await?;
+        let waiting = letters.iter().filter(|it| by_others || it.state == LetterState::Waiting).count();
         let count = waiting.saturating_sub(round.delayed.len());
         if count > 0 {
             let (project, channel) = (project.clone(), channel.to_owned());
-            round.waiting.push(Waiting { project, channel, count, until });
+            round.waiting.push(Waiting { project, channel, count, what_for });
         }
         Ok(round)
     }
@@ -218,7 +252,7 @@ impl Courier {
                 }
             }
         }
-        self.left(project, name, round, None).await
+        self.left(project, name, round, WaitsFor::Another).await
     }
 
     /// Tells whether a message is held back because the same failure was told shortly before.

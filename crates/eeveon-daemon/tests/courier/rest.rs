@@ -1,7 +1,11 @@
 //! A channel that asked to be left alone, or failed, is left alone: whatever waits for it.
 
+use std::time::Duration;
+
+use eeveon_core::Fence;
+use eeveon_daemon::WaitsFor;
 use eeveon_notify::Route;
-use eeveon_store::LetterState;
+use eeveon_store::{Acquired, LetterState, Owner, take_over};
 use eeveon_testkit::store::{failure, project, reverted, succeeded};
 use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
@@ -56,15 +60,16 @@ async fn what_is_not_even_tried_is_told() {
     }
     let behind = round().await;
     assert_eq!(behind.delayed.len(), 1);
-    let told: Vec<_> = behind.waiting.iter().map(|it| (it.channel.as_str(), it.count, it.until)).collect();
-    assert_eq!(told, [("b", 2, None)]);
+    let told: Vec<_> =
+        behind.waiting.iter().map(|it| (it.channel.as_str(), it.count, &it.what_for)).collect();
+    assert_eq!(told, [("b", 2, &WaitsFor::Another)]);
     scene.deployment("shop", failed()).await;
     let until = scene.now() + SignedDuration::from_secs(60);
     scene.later(10);
     let rests = round().await;
     assert_eq!(rests.delayed, []);
-    let told: Vec<_> = rests.waiting.iter().map(|it| (it.channel.as_str(), it.count, it.until)).collect();
-    assert_eq!(told, [("b", 4, Some(until))]);
+    let told: Vec<_> = rests.waiting.iter().map(|it| (it.channel.as_str(), it.count, &it.what_for)).collect();
+    assert_eq!(told, [("b", 4, &WaitsFor::Until(until))]);
     scene.mood("b", None);
     scene.later(60);
     assert_eq!(round().await.waiting, []);
@@ -109,4 +114,64 @@ async fn a_message_that_is_given_up_does_not_end_the_wait() {
     scene.later(1);
     work(&courier).await;
     assert_eq!(scene.asked("b"), 3);
+}
+
+/// Nobody waits for a channel that was taken out of the file, also when it asked to be left alone.
+#[tokio::test]
+async fn what_waits_for_a_channel_that_is_gone_is_dropped_before_its_time() {
+    for due in [false, true] {
+        let scene = Scene::new().await;
+        scene.channels(&[("b", Route::default())]);
+        scene.mood("b", Some(Mood::Throttling(3600)));
+        scene.deployment("shop", failed()).await;
+        let courier = scene.courier();
+        work(&courier).await;
+        assert_eq!(scene.letters(LetterState::Waiting).await, 1);
+        if due {
+            // It is due at once, and its channel rests.
+            scene.deployment("shop", failed()).await;
+            courier.post().await.unwrap();
+        }
+        scene.channels(&[("a", Route::default())]);
+        assert_eq!(courier.has_work().await.unwrap(), due);
+        courier.drop_gone().await.unwrap();
+        assert_eq!(scene.all().await, [], "due: {due}");
+        assert!(!courier.has_work().await.unwrap());
+    }
+    // As long as nobody can read the file, nobody knows that it is gone.
+    let scene = Scene::new().await;
+    scene.mood("b", Some(Mood::Throttling(3600)));
+    scene.deployment("shop", failed()).await;
+    work(&scene.courier()).await;
+    scene.channels(&[]);
+    scene.unreadable(true);
+    scene.courier().drop_gone().await.unwrap();
+    assert_eq!(scene.letters(LetterState::Waiting).await, 2);
+    scene.unreadable(false);
+    scene.courier().drop_gone().await.unwrap();
+    assert_eq!(scene.all().await, []);
+}
+
+#[tokio::test]
+async fn who_sends_what_another_process_has_in_hand_is_told() {
+    let scene = Scene::new().await;
+    scene.channels(&[("b", Route::default())]);
+    scene.deployment("shop", failed()).await;
+    scene.deployment("shop", succeeded()).await;
+    let courier = scene.courier();
+    courier.post().await.unwrap();
+    let other = Owner::this_process("ada: ee-deploy up");
+    let lease =
+        take_over(&*scene.store, "notify/shop/b", &other, Duration::from_secs(300), Fence(0)).await.unwrap();
+    let Acquired::Granted(lease) = lease else { panic!("{lease:?}") };
+    // It has begun with one of them.
+    scene.store.begin_sending(scene.all().await[0].id).await.unwrap().unwrap();
+    let round = courier.deliver(&CancellationToken::new()).await.unwrap();
+    assert_eq!((round.arrived, scene.asked("b")), (0, 0));
+    let who = WaitsFor::Process(format!("ada: ee-deploy up (process {})", std::process::id()));
+    let told: Vec<_> = round.waiting.iter().map(|it| (it.channel.as_str(), it.count, &it.what_for)).collect();
+    assert_eq!(told, [("b", 2, &who)]);
+    scene.store.release(&lease).await.unwrap();
+    let round = courier.deliver(&CancellationToken::new()).await.unwrap();
+    assert_eq!((round.arrived, round.waiting), (2, vec![]));
 }
