@@ -38,7 +38,7 @@ enum What {
     List(Which),
     /// Try messages that were given up once more
     Retry(Which),
-    /// Forget messages that were given up
+    /// Forget messages that were given up; with CHANNEL also those that still wait there
     Drop(Which),
 }
 
@@ -80,15 +80,7 @@ impl Notify {
             What::Test(which) => test(app, &which).await,
             What::List(which) => list(app, &Mail::of(app, &which).await?),
             What::Retry(which) => retry(app, &Mail::of(app, &which).await?).await,
-            What::Drop(which) => {
-                let mail = Mail::of(app, &which).await?;
-                let mut forgotten = 0;
-                for letter in mail.dead() {
-                    forgotten += u64::from(app.store.forget(letter.id).await?);
-                }
-                app.ui.note(Line::new(format!("{} forgotten", count(forgotten, "message"))));
-                Ok(Exit::Done)
-            }
+            What::Drop(which) => forget(app, &Mail::of(app, &which).await?, which.channel.is_some()).await,
         }
     }
 }
@@ -183,6 +175,25 @@ async fn retry(app: &App, mail: &Mail) -> Result<Exit, CliError> {
     }
     if gone > 0 {
         let text = format!("{} to a {GONE}: `ee-deploy notify drop {project}`", count(gone, "message"));
+        app.ui.note(Line::default().dim(text));
+    }
+    Ok(Exit::Done)
+}
+
+/// Forgets what was given up, and what waits where nobody sends it. What else waits is on its way: it is
+/// forgotten when its channel was `named`.
+async fn forget(app: &App, mail: &Mail, named: bool) -> Result<Exit, CliError> {
+    let (mut forgotten, mut kept) = (0, 0);
+    for letter in &mail.letters {
+        let is_gone = mail.is_configured(&letter.channel) == Some(false);
+        match named || is_gone || letter.state == LetterState::Dead {
+            true => forgotten += u64::from(app.store.forget(letter.id).await?),
+            false => kept += 1,
+        }
+    }
+    app.ui.note(Line::new(format!("{} forgotten", count(forgotten, "message"))));
+    if kept > 0 {
+        let text = format!("{} on the way: name a channel to drop what waits there", count(kept, "message"));
         app.ui.note(Line::default().dim(text));
     }
     Ok(Exit::Done)

@@ -270,12 +270,14 @@ fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
     };
     let state =
         if status.automatic == Some(false) { state.warn("; automatic deploys are off") } else { state };
-    let state = match status.messages {
-        Messages { dead: 0, waiting: 0 } => state,
-        Messages { dead: 0, waiting } => {
-            state.dim(format!("; {} on the way", count(waiting as u64, "message")))
-        }
-        Messages { dead, .. } => state.warn(format!("; {} did not arrive", count(dead as u64, "message"))),
+    let Messages { dead, waiting } = status.messages;
+    let state = match dead {
+        0 => state,
+        _ => state.warn(format!("; {} did not arrive", count(dead as u64, "message"))),
+    };
+    let state = match waiting {
+        0 => state,
+        _ => state.dim(format!("; {} on the way", count(waiting as u64, "message"))),
     };
     vec![Line::default().strong(status.project.as_str()), Line::new(live), Line::new(since), state]
 }

@@ -166,3 +166,53 @@ fn a_retry_by_hand_does_not_wait_for_a_channel_that_was_down() {
     assert_eq!(events(&service).len(), 4, "{:?}", service.heard());
     assert_eq!(sandbox.run(&["notify", "list", "app", "--json"]).json(), json!([]));
 }
+
+/// Quiet is no reason not to learn that people were not told.
+#[test]
+fn what_is_late_is_told_also_to_who_wants_it_quiet() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &format!("{}\nlevels = [\"info\", \"success\"]", webhook(&service)));
+    service.answers("503 Down\r\nRetry-After: 3600\r\n");
+    let ran = sandbox.run(&["deploy", "app", "-q"]).expect_code(0);
+    assert!(ran.stderr.contains("a message to webhook has not arrived"), "{ran}");
+    assert!(ran.stderr.contains("asks to wait 3600 s"), "{ran}");
+    assert!(ran.stderr.contains("1 message to webhook waits behind it"), "{ran}");
+}
+
+/// A service that asked for an hour is not a reason to keep for an hour what nobody will send.
+#[test]
+fn what_waits_for_a_channel_that_is_gone_is_dropped_by_the_next_command() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    service.answers("429 Slow\r\nRetry-After: 3600\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let waiting = || sandbox.run(&["status", "app", "--json"]).json()["messages"]["waiting"].clone();
+    assert_eq!((waiting(), waiting()), (json!(1), json!(1)));
+    without_channels(&sandbox);
+    sandbox.run(&["list"]).expect_code(0);
+    assert_eq!(waiting(), 0);
+    assert_eq!(service.heard().len(), 1);
+}
+
+/// Without a channel's name only what nobody sends any more is dropped; with it everything of that channel.
+#[test]
+fn what_still_waits_is_dropped_where_its_channel_is_named() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    service.answers("400 Never\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    service.answers("429 Slow\r\nRetry-After: 3600\r\n");
+    sandbox.commit("second", &[("a", "2")]);
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let state = || sandbox.run(&["status", "app"]).expect_code(0).stdout;
+    assert!(state().contains("; 1 message did not arrive; 1 message on the way"), "both count: {}", state());
+    let drop = sandbox.run(&["notify", "drop", "app"]).expect_code(0);
+    assert!(drop.stderr.contains("1 message forgotten"), "{drop}");
+    assert!(drop.stderr.contains("1 message on the way: name a channel"), "{drop}");
+    assert!(state().contains("; 1 message on the way") && !state().contains("did not arrive"), "{}", state());
+    let drop = sandbox.run(&["notify", "drop", "app", "webhook"]).expect_code(0);
+    assert!(drop.stderr.contains("1 message forgotten"), "{drop}");
+    assert!(!drop.stderr.contains("on the way"), "{drop}");
+    assert_eq!(sandbox.run(&["notify", "list", "app", "--json"]).json(), json!([]));
+    assert_eq!(service.heard().len(), 2);
+}
