@@ -82,8 +82,8 @@ impl Templates {
             Ok(text) => Some(text),
             Err(flaw) => {
                 // Whoever wrote it wants to know, also where nobody reads warnings.
-                let (event, why) = (event.kind, flaw.why);
-                tracing::error!(channel, %event, why, "the template failed, the default words are sent");
+                let (project, event, why) = (&event.project, event.kind, flaw.why);
+                tracing::error!(%project, channel, %event, why, "the template failed, the default words are sent");
                 None
             }
         }

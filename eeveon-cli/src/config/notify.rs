@@ -1,6 +1,6 @@
 //! `[[notify]]`: how a project's channels are written, and the channels that come of it.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use eeveon_core::{Diagnose, Secrets, SystemClock};
 use eeveon_notify::{
@@ -8,7 +8,7 @@ use eeveon_notify::{
     Mailbox, Markup, Notifier, NotifyError, Ntfy, NtfyConfig, Proxies, Route, Setup, Slack, SlackWay, Teams,
     Telegram, TelegramConfig, Template, Templates, Webhook, WebhookConfig, WebhookMethod,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{HumanDuration, health::Fault};
 
@@ -19,6 +19,7 @@ pub(crate) struct Notify {
     pub channel: Kind,
     pub name: String,
     pub levels: Vec<Level>,
+    #[serde(deserialize_with = "events")]
     pub events: Vec<EventKind>,
     pub url: String,
     pub token: String,
@@ -114,6 +115,36 @@ impl Default for Notify {
     }
 }
 
+/// An event whose word is kept for when there are approvals.
+const FOR_LATER: EventKind = EventKind::WaitingForApproval;
+
+/// Reads the events a channel wants. What cannot be is answered with those that can.
+fn events<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<EventKind>, D::Error> {
+    struct Wanted(EventKind);
+    struct Name;
+    impl de::Visitor<'_> for Name {
+        type Value = Wanted;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the name of an event")
+        }
+        fn visit_str<E: de::Error>(self, name: &str) -> Result<Wanted, E> {
+            let known =
+                EventKind::ALL.into_iter().filter(|kind| ![FOR_LATER, EventKind::Test].contains(kind));
+            let known: Vec<String> = known.map(|kind| format!("`{kind}`")).collect();
+            EventKind::from_str(name).map(Wanted).map_err(|_| {
+                let name = name.chars().take(80).flat_map(char::escape_debug).collect::<String>();
+                E::custom(format!("unknown event `{name}`, expected one of {}", known.join(", ")))
+            })
+        }
+    }
+    impl<'de> Deserialize<'de> for Wanted {
+        fn deserialize<D: Deserializer<'de>>(one: D) -> Result<Self, D::Error> {
+            one.deserialize_str(Name)
+        }
+    }
+    Ok(Vec::<Wanted>::deserialize(list)?.into_iter().map(|wanted| wanted.0).collect())
+}
+
 /// The keys that only some kinds of channel have.
 const OF_KIND: &[(&str, &[Kind])] = &[
     ("url", &[Kind::Slack, Kind::Discord, Kind::Telegram, Kind::Webhook, Kind::Teams, Kind::Ntfy]),
@@ -191,10 +222,9 @@ impl Notify {
         if self.timeout.0.is_zero() || self.timeout.0 > Duration::from_secs(60) {
             return Err(("timeout", "it goes from 1ms to 1m".to_owned()));
         }
-        if self.events.contains(&EventKind::WaitingForApproval) {
-            // The word is kept for when there are.
-            let why = "this version has no approvals, so `waiting_for_approval` would never be told";
-            return Err(("events", why.to_owned()));
+        if self.events.contains(&FOR_LATER) {
+            let why = format!("this version has no approvals, so `{FOR_LATER}` would never be told");
+            return Err(("events", why));
         }
         let proxies = around.proxies.clone();
         let http = HttpOptions { timeout: self.timeout.0, ca_file: path(&self.ca_file), proxies };
@@ -246,6 +276,24 @@ impl Notify {
             };
             (key, error.to_string())
         })
+    }
+
+    /// Returns which entry of which table is at fault when the channel cannot be made, if it is one.
+    pub(crate) fn entry_at_fault(&self, around: &Around) -> Option<(&'static str, String)> {
+        let bare = Self { headers: BTreeMap::new(), templates: BTreeMap::new(), ..self.clone() };
+        bare.notifier(around).ok()?;
+        let fails = |it: Self| it.notifier(around).is_err();
+        let header = self.headers.iter().find(|(name, value)| {
+            let one = BTreeMap::from([((*name).clone(), (*value).clone())]);
+            fails(Self { headers: one, ..bare.clone() })
+        });
+        let template = self.templates.iter().find(|(level, source)| {
+            let one = BTreeMap::from([(**level, (*source).clone())]);
+            fails(Self { templates: one, ..bare.clone() })
+        });
+        // In the order in which the channel is made.
+        let template = template.map(|(level, _)| ("templates", level.as_str().to_owned()));
+        template.or_else(|| header.map(|(name, _)| ("headers", name.clone())))
     }
 
     fn templates(&self, name: &str) -> Result<Templates, Fault> {
@@ -317,7 +365,8 @@ impl Notify {
                 .iter()
                 .any(|it| lower.contains(it));
             let value = if is_secret { hidden("headers", value) } else { credential("headers", value) };
-            Ok((name.clone(), value?))
+            let named = |(key, why)| (key, format!("`{}`: {why}", name.escape_debug()));
+            Ok((name.clone(), value.map_err(named)?))
         });
         Ok(WebhookConfig {
             method: WebhookMethod::from_str(&self.method).map_err(|why| ("method", why))?,

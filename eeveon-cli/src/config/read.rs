@@ -257,6 +257,24 @@ mod tests {
             (format!("{mail}\n{login}\ntls = \"none\""), "8:7", "notify.tls"),
             ("channel = \"slack\"\nurl = \"env:U\"\nto = \"C01\"".to_owned(), "4:6", "notify.to"),
             (format!("{webhook}\nevents = [\"waiting_for_approval\"]"), "4:10", "no approvals"),
+            (format!("{webhook}\nevents = [\"started\",\n\"succeded\"]"), "5:1", "unknown event `succeded`"),
+            (format!("{webhook}\nheaders = {{ X-Good = \"1\", Host = \"a\" }}"), "4:34", "notify.headers"),
+            (
+                format!("{webhook}\n[notify.headers]\nX-Good = \"1\"\n\"X Y\" = \"2\""),
+                "6:9",
+                "notify.headers",
+            ),
+            (
+                format!("{webhook}\n[notify.headers]\nX-Good = \"1\"\nX-Key = \"2\""),
+                "6:9",
+                "notify.headers: `X-Key`: it must",
+            ),
+            (format!("{webhook}\n[notify.headers]\nX-A = \"1\"\nX-B = \"a\\nb\""), "6:7", "notify.headers"),
+            (
+                format!("{webhook}\n[notify.templates]\nsuccess = \"ok\"\nfailure = \"{{{{ comit }}}}\""),
+                "6:11",
+                "notify.templates: template of channel `webhook`, line 1",
+            ),
         ] {
             let refused = read(&text).unwrap_err();
             assert!(
@@ -264,6 +282,9 @@ mod tests {
                 "{text}: {refused}"
             );
         }
+        let unknown = read(&format!("{webhook}\nevents = [\"approved\"]")).unwrap_err();
+        assert!(unknown.contains("expected one of `started`, `succeeded`"), "{unknown}");
+        assert!(!unknown.contains("waiting_for_approval"), "nobody can use it: {unknown}");
         for good in [
             format!("{telegram}\nto = \"-1001234567890\"\nthread = 7"),
             format!("{telegram}\nto = \"@deploys_of_shop\""),

@@ -39,7 +39,12 @@ fn check_notify(config: &ProjectConfig, root: &dyn TableLike, at: &Place<'_>) ->
         let secrets: Arc<dyn Secrets> = Arc::new(Environment::default());
         let nowhere = Around { secrets, proxies: Proxies::default(), home_id: String::new() };
         let alone = Notify { ca_file: String::new(), ..notify.clone() };
-        alone.notifier(&nowhere).map_err(|(key, message)| wrong(key, &message))?;
+        alone.notifier(&nowhere).map_err(|(key, message)| {
+            let Some((key, entry)) = alone.entry_at_fault(&nowhere) else { return wrong(key, &message) };
+            let entries = table.get(key).and_then(Item::as_table_like);
+            let span = entries.and_then(|it| it.get(&entry)).and_then(Item::span);
+            at.invalid(span, format!("notify.{key}: {message}"), None)
+        })?;
         if !names.insert(notify.name()) {
             let message = format!("two channels are called `{}`: give one a name", notify.name());
             return Err(wrong("name", &message));
