@@ -9,7 +9,7 @@ use std::{
     fs, io,
     os::{
         fd::AsRawFd as _,
-        unix::fs::{FileTypeExt as _, PermissionsExt as _},
+        unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -133,17 +133,25 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// The socket cannot be made, or something else has its name.
-    pub fn bind(folder: &Path) -> io::Result<Self> {
-        let (_open, path) = address(folder)?;
+    /// `daemon/socket`: it cannot be made, or something else has its name, or it is somebody else's.
+    pub fn bind(folder: &Path) -> Result<Self, DaemonError> {
+        let shown = folder.join(SOCKET);
+        let refuse = |why: &str| DaemonError::Socket { path: shown.clone(), why: why.to_owned() };
+        let unable = |error: io::Error| refuse(&error.to_string());
+        let (_open, path) = address(folder).map_err(unable)?;
         match fs::symlink_metadata(&path) {
-            Ok(found) if found.file_type().is_socket() => fs::remove_file(&path)?,
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has its name")),
+            Ok(found) if !found.file_type().is_socket() => {
+                return Err(refuse("something else has its name"));
+            }
+            Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => {
+                return Err(refuse("it belongs to another user"));
+            }
+            Ok(_) => fs::remove_file(&path).map_err(unable)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(unable(error)),
         }
-        let listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        let listener = UnixListener::bind(&path).map_err(unable)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(unable)?;
         Ok(Self { listener })
     }
 

@@ -1,6 +1,6 @@
 //! What can be wrong, and what to do about it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::PathBuf};
 
 use eeveon_core::{Class, Diagnose, Retry};
 use eeveon_store::StoreError;
@@ -64,6 +64,14 @@ pub enum DaemonError {
         /// Why not.
         why: String,
     },
+    /// Commands cannot be listened to.
+    #[error("the daemon cannot listen on {}: {why}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// What was stored makes no sense.
     #[error("the {what} cannot be read: {why}")]
     Damaged {
@@ -106,6 +114,7 @@ impl Diagnose for DaemonError {
             Self::Damaged { .. } => "daemon/damaged-state",
             Self::Gone => "daemon/ended",
             Self::Store { .. } => "daemon/store",
+            Self::Socket { .. } => "daemon/socket",
         }
     }
 
@@ -130,6 +139,7 @@ impl Diagnose for DaemonError {
             Self::Store { .. } => {
                 "free space or repair the disk under the home folder; a daemon that works goes on by itself"
             }
+            Self::Socket { .. } => "look at what is there and remove it: no daemon works in this home now",
             Self::Damaged { .. } => "restore it from a backup, or start with an empty queue and ask again",
         }))
     }

@@ -4,10 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
 use eeveon_core::{ProjectName, SystemClock, Untrusted};
-use eeveon_daemon::{
-    Daemon, Handle, Limits, PollingConfig,
-    control::{self, Control},
-};
+use eeveon_daemon::{Daemon, Handle, Limits, PollingConfig, control::Control};
 use eeveon_server::{ListenAddress, ListenConfig, Listener};
 use eeveon_store::SqliteStore;
 use tokio_util::sync::CancellationToken;
@@ -63,7 +60,7 @@ async fn listen(app: &App, at: SocketAddr) -> Result<Listener, CliError> {
 ///
 /// # Errors
 ///
-/// Another daemon works in this home, the address cannot be had, the store failed, or the lease was lost.
+/// Another daemon works in this home, its socket or the address cannot be had, the store failed, or the lease was lost.
 pub(crate) async fn watch(
     app: &App,
     only: Option<ProjectName>,
@@ -72,6 +69,7 @@ pub(crate) async fn watch(
     listen_on: Option<SocketAddr>,
 ) -> Result<Exit, CliError> {
     let held = lease::of_daemon(app).await?;
+    let control = Control::bind(app.home.root()).map_err(eeveon_core::StepError::from)?;
     let listener = match listen_on {
         Some(address) => Some(listen(app, address).await?),
         None => None,
@@ -85,8 +83,6 @@ pub(crate) async fn watch(
     }
     // Fires when the process is asked to stop, and when the lease is lost.
     let shutdown = held.session.cancellation().clone();
-    let control = Control::bind(app.home.root())
-        .map_err(|error| CliError::io("listen on", &app.home.root().join(control::SOCKET), error))?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let limits = Limits { running: jobs.map_or(cores, usize::from), ..Limits::default() };
     // Deployments are stopped by the daemon, one by one, and not by the signal it gets itself.

@@ -1,7 +1,7 @@
 //! The local socket, with real sockets.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -164,14 +164,27 @@ async fn only_its_owner_reaches_it_and_a_dead_one_is_replaced() {
 async fn what_is_no_socket_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join(SOCKET);
-    let refused = |path: &Path| Control::bind(path).unwrap_err().kind();
+    let refused = |path: &Path| {
+        let error = Control::bind(path).unwrap_err();
+        assert_eq!(error.code(), "daemon/socket");
+        error.to_string()
+    };
     fs::write(&socket, "precious").unwrap();
-    assert_eq!(refused(folder.path()), io::ErrorKind::AlreadyExists);
+    assert!(refused(folder.path()).contains("something else has its name"));
     assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
     let link = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(&socket, link.path().join(SOCKET)).unwrap();
-    assert_eq!(refused(link.path()), io::ErrorKind::AlreadyExists);
-    assert_eq!(refused(&folder.path().join("nowhere")), io::ErrorKind::NotFound);
+    assert!(refused(link.path()).contains("something else has its name"));
+    let inside = tempfile::tempdir().unwrap();
+    fs::create_dir(inside.path().join(SOCKET)).unwrap();
+    assert!(refused(inside.path()).contains("something else has its name"));
+    assert!(refused(&folder.path().join("nowhere")).contains("No such file"));
+    // A socket of somebody else, if we may make one.
+    let other = tempfile::tempdir().unwrap();
+    drop(UnixListener::bind(other.path().join(SOCKET)).unwrap());
+    if std::os::unix::fs::chown(other.path().join(SOCKET), Some(12_345), None).is_ok() {
+        assert!(refused(other.path()).contains("another user"));
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ fn every_code_has_a_page() {
         DaemonError::Shut(Shut { why: Why::Frozen(Untrusted::from("x")), until: None }),
         DaemonError::Newer { what: "queue", found: 2, known: 1 },
         DaemonError::Damaged { what: "queue", why: text() },
+        DaemonError::Socket { path: "/home/daemon.sock".into(), why: text() },
     ];
     all.extend(refusals.map(DaemonError::Refused));
     for error in all {
