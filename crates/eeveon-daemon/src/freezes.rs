@@ -37,6 +37,11 @@ pub struct Frozen {
 }
 
 impl Frozen {
+    /// Tells whether it has ended by itself.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
     /// Returns what windows have to know of it.
     pub fn freeze(&self) -> Freeze {
         Freeze { reason: self.reason.clone(), until: self.until }
@@ -73,9 +78,10 @@ impl Freezes {
         }
     }
 
-    /// Returns the freeze a project is under: of two the one of everything.
+    /// Returns the freeze a project is under: of two the one that lasts longer.
     pub fn of(&self, project: &ProjectName) -> Option<&Frozen> {
-        self.all.as_ref().or_else(|| self.projects.get(project))
+        let both = self.projects.get(project).into_iter().chain(&self.all);
+        both.max_by_key(|it| it.until.unwrap_or(Timestamp::MAX))
     }
 
     /// Freezes a project, or everything, or lifts that. Returns what was there before.

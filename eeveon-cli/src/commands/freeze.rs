@@ -58,7 +58,8 @@ impl Freeze {
         };
         let freezes = frozen.is_some();
         let before = Freezes::change(&*app.store, &app.me, project.as_ref(), frozen).await;
-        let before = before.map_err(StepError::from)?;
+        // One that has ended by itself held nothing any more.
+        let before = before.map_err(StepError::from)?.filter(|it| !it.is_over(Timestamp::now()));
         following::wake_daemon(app).await;
         if app.ui.json {
             let changed =
@@ -78,7 +79,7 @@ impl Freeze {
         }));
         if let (false, Some(project)) = (freezes, &project) {
             let freezes = Freezes::load(&*app.store).await.map_err(StepError::from)?;
-            if freezes.all.is_some() {
+            if freezes.all.is_some_and(|it| !it.is_over(Timestamp::now())) {
                 app.ui.warn(format!("everything is frozen, and so is {project}"));
             }
         }

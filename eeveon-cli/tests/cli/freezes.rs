@@ -45,6 +45,21 @@ fn a_freeze_holds_commands_too_and_says_why() {
 }
 
 #[test]
+fn a_freeze_that_is_over_holds_nothing_and_is_not_told_as_if_it_did() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    sandbox.run(&["freeze", "--reason", "fire", "--until", "1s"]).expect_code(0);
+    sandbox.run(&["freeze", "app", "--reason", "audit"]).expect_code(0);
+    crate::running::eventually("the end of the freeze", || sandbox.run(&["freeze"]).stdout.contains("over"));
+    let refused = sandbox.run(&["deploy", "app"]).expect_code(13);
+    assert!(refused.stderr.contains("audit"), "the other one holds on: {refused}");
+    let lifted = sandbox.run(&["freeze", "app", "--lift"]).expect_code(0).stderr;
+    assert!(lifted.contains("app may be deployed again") && !lifted.contains("everything"), "{lifted}");
+    let lifted = sandbox.run(&["freeze", "--lift"]).expect_code(0).stderr;
+    assert!(lifted.contains("everything was not frozen"), "{lifted}");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+}
+
+#[test]
 fn every_gate_is_listed_with_its_state() {
     let sandbox = Sandbox::with_project(&[("a", "1")]);
     sandbox.run(&["deploy", "app"]).expect_code(0);

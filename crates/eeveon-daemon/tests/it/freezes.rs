@@ -55,6 +55,20 @@ async fn a_freeze_holds_one_or_all_until_it_is_lifted() {
 }
 
 #[tokio::test]
+async fn of_two_freezes_the_one_that_lasts_longer_holds() {
+    let store = MemoryStore::new();
+    let (a, b) = (project("a"), project("b"));
+    let until = |seconds| Frozen { until: Some(second(seconds)), ..frozen("fire") };
+    change(&store, None, Some(until(60))).await;
+    change(&store, Some("a"), Some(frozen("audit"))).await;
+    change(&store, Some("b"), Some(until(30))).await;
+    let freezes = Freezes::load(&store).await.unwrap();
+    assert_eq!((freezes.of(&a), freezes.of(&b)), (Some(&frozen("audit")), Some(&until(60))));
+    assert!(until(60).is_over(second(60)) && !until(60).is_over(second(59)));
+    assert!(!frozen("audit").is_over(second(1_000_000)));
+}
+
+#[tokio::test]
 async fn what_was_written_before_is_read() {
     let golden = include_str!("../golden/freezes-1.json").trim_end();
     let store = MemoryStore::new();
