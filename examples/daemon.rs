@@ -86,8 +86,11 @@ impl World for Shop {
             went_live: outcome == Ok(Some(Outcome::Succeeded)),
             again: outcome.is_err(),
             failure: None,
+            in_use: false,
         }
     }
+
+    async fn free(&self, _: &ProjectName) {}
 
     async fn settle(&self) {}
 

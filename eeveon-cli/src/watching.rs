@@ -16,8 +16,8 @@ use eeveon_core::{
     Actor, Class, CommitId, DeploymentId, Diagnose as _, Failure, Outcome, ProjectName, Retry, Untrusted,
 };
 use eeveon_daemon::{
-    Courier, DaemonError, Done, Edge, Freezes, Frozen, Project, Projects, Schedule, Sighting, Start, Want,
-    Watch, World,
+    Courier, DaemonError, Done, Edge, Freezes, Frozen, Project, Projects, Schedule, Sighting, Start,
+    Unusable, Want, Watch, World,
 };
 use eeveon_source::{RepoUrl, forge};
 use jiff::Timestamp;
@@ -32,11 +32,11 @@ use crate::{
     lease::{self, Wait},
     notifying,
     render::Line,
-    settling, situation, troubles, windows,
+    settling, situation, troubles, view, windows,
 };
 
-/// How long a deployment waits for a project that a person's command works on.
-const PATIENCE: Wait = Wait::For(Duration::from_secs(15 * 60));
+/// How often it is seen whether a project is free that another process works on.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Everything around the daemon.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ struct Known {
     /// The file with its holidays.
     holidays: Option<(PathBuf, Stamp)>,
     automatic: bool,
-    project: Result<Project, String>,
+    project: Result<Project, Unusable>,
     site: Option<Site>,
     /// The file was not there when it was looked for last.
     is_missing: bool,
@@ -126,6 +126,7 @@ impl Watching {
             }
             Err(error) => Err(format!("its file: {}", in_one_line(&CliError::from(error).failure()))),
         };
+        let project = project.map_err(Unusable::Broken);
         Known { stamp, holidays, automatic, project, site: None, is_missing: false }
     }
 
@@ -175,7 +176,7 @@ impl Watching {
         // The file may have changed since it was looked at.
         let site = Site::open(&app, name).await?;
         if start.deaths > 0 {
-            let held = lease::hold(&app, name, site.seen(), PATIENCE).await?;
+            let held = lease::hold(&app, name, site.seen(), Wait::No).await?;
             let settled = settling::settle_held(&app, &site, &held).await;
             held.give_back().await;
             settled?;
@@ -187,7 +188,7 @@ impl Watching {
             again: false,
             irreversible: false,
             outside_window: start.ask.outside_window,
-            wait: PATIENCE,
+            wait: Wait::No,
             actor: start.ask.actor.clone(),
             trigger: start.ask.trigger,
         };
@@ -201,7 +202,7 @@ impl Watching {
                 (wish.allow_older, wish.again, wish.irreversible) = (*allow_older, *again, *irreversible);
             }
             Want::Rollback { to } => {
-                let held = lease::hold(&app, name, site.seen(), PATIENCE).await?;
+                let held = lease::hold(&app, name, site.seen(), Wait::No).await?;
                 let asked = to.map(|it| it.to_string());
                 let (actor, reason) = (wish.actor, wish.reason);
                 let ending = async {
@@ -262,11 +263,10 @@ impl World for Watching {
         let missing = known.len() != names.len();
         if missing {
             known.retain(|name, it| names.contains(name) || !std::mem::replace(&mut it.is_missing, true));
-            for (name, it) in known.iter_mut().filter(|(name, _)| !names.contains(name)) {
+            for (_, it) in known.iter_mut().filter(|(name, _)| !names.contains(name)) {
                 // Some editors take a file away before they put the new one in its place.
                 it.stamp = NO_FILE;
-                it.project =
-                    Err(format!("its file {} is not there", self.app.home.project_file(name).display()));
+                it.project = Err(Unusable::Missing);
             }
         }
         if !is_new && !missing {
@@ -331,8 +331,9 @@ impl World for Watching {
                 (done, words)
             }
             Err(error) => {
-                let failure = error.failure();
-                not_opened(failure, may_pass(&error))
+                let in_use = matches!(error, CliError::Busy { .. });
+                let (done, words) = not_opened(error.failure(), may_pass(&error));
+                (Done { in_use, ..done }, words)
             }
         };
         self.say(Some(&start.ask.project), &words);
@@ -340,6 +341,13 @@ impl World for Watching {
             troubles::after_request(&self.app, &self.courier, start, &done).await;
         }
         done
+    }
+
+    async fn free(&self, project: &ProjectName) {
+        // When the store cannot tell, whoever waits finds out.
+        while view::is_worked_on(&self.app, project).await.unwrap_or(false) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn settle(&self) {
@@ -383,7 +391,7 @@ fn summed_up(ending: Ending) -> (Done, String) {
         Ending::Unchanged(live) => {
             let words = format!("nothing changed: release {} is live", live.number());
             let commit = Some(live.release.revision.commit);
-            return (Done { deployment: None, commit, went_live: false, again: false, failure: None }, words);
+            return (Done { commit, ..nothing() }, words);
         }
         Ending::NotOpened(failure) => return not_opened(*failure, false),
         Ending::Closed(deployment) | Ending::Parked(deployment) => deployment,
@@ -402,8 +410,14 @@ fn summed_up(ending: Ending) -> (Done, String) {
         again: failure.is_some_and(|it| it.class == Class::Unreachable),
         commit: Some(deployment.release.revision.commit.clone()),
         failure: None,
+        in_use: false,
     };
     (done, words)
+}
+
+/// What came of carrying out a request of which nothing came.
+fn nothing() -> Done {
+    Done { deployment: None, commit: None, went_live: false, again: false, failure: None, in_use: false }
 }
 
 /// Tells whether what kept a request from coming to a deployment may be over by itself later: somebody
@@ -415,7 +429,7 @@ fn may_pass(error: &CliError) -> bool {
 
 fn not_opened(failure: Failure, again: bool) -> (Done, String) {
     let words = format!("{} [{}]", in_one_line(&failure), failure.code);
-    (Done { deployment: None, commit: None, went_live: false, again, failure: Some(failure) }, words)
+    (Done { again, failure: Some(failure), ..nothing() }, words)
 }
 
 fn in_one_line(failure: &Failure) -> String {

@@ -125,6 +125,9 @@ pub(crate) enum Message {
         answer: oneshot::Sender<Overview>,
     },
     Settled,
+    Free {
+        project: ProjectName,
+    },
     Seen {
         project: ProjectName,
         known: Option<CommitId>,
@@ -155,6 +158,7 @@ impl fmt::Debug for Message {
             Self::Reload => "Reload",
             Self::Overview { .. } => "Overview",
             Self::Settled => "Settled",
+            Self::Free { .. } => "Free",
             Self::Seen { .. } => "Seen",
             Self::Opened { .. } => "Opened",
             Self::Done { .. } => "Done",

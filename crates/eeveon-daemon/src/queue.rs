@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::lane::Waiting;
 use crate::{
+    deaths::{ALONE, MOST_DEATHS},
     error::DaemonError,
     lane::{self, Lane},
     words::{Answer, Ask, Decision, Event, Fate, Held, Limits, Refusal, RequestId, Seen, Start, Want},
@@ -21,9 +22,6 @@ use crate::{
 
 /// The format a queue is saved in.
 pub const FORMAT: u32 = 3;
-
-/// After so many deaths a deployment is not tried again.
-pub const MOST_DEATHS: u8 = 3;
 
 /// So many rollbacks may go before another project's request before that has its turn.
 const MOST_OVERTAKES: u8 = 3;
@@ -78,6 +76,8 @@ pub struct Queue {
     held: BTreeMap<ProjectName, Held>,
     /// It was read, and what ran when it was saved has not been dealt with yet.
     asleep: bool,
+    /// Requests that run alone: the process died over each twice, perhaps because of another one beside it.
+    alone: BTreeSet<RequestId>,
 }
 
 impl Queue {
@@ -93,7 +93,7 @@ impl Queue {
             running: BTreeMap::new(),
             aside: VecDeque::new(),
         };
-        Self { limits, saved, held: BTreeMap::new(), asleep: false }
+        Self { limits, saved, held: BTreeMap::new(), asleep: false, alone: BTreeSet::new() }
     }
 
     /// Returns the queue as text, for [`Self::load`].
@@ -132,7 +132,7 @@ impl Queue {
         if distinct.len() != requests.len() || distinct.last().is_some_and(|last| **last >= saved.next) {
             return Err(damaged("a number is used twice"));
         }
-        Ok(Self { limits, saved, held: BTreeMap::new(), asleep: true })
+        Ok(Self { limits, saved, held: BTreeMap::new(), asleep: true, alone: BTreeSet::new() })
     }
 
     /// Returns a moment that is later than all before, for [`Want::Newest`].
@@ -180,6 +180,9 @@ impl Queue {
                 let running = std::mem::take(&mut self.saved.running);
                 decisions
                     .extend(running.into_values().rev().filter_map(|running| self.put_back(running, deaths)));
+                // Going back is never kept waiting.
+                let suspects = self.waiting().filter(|it| it.deaths >= ALONE && !it.ask.want.is_rollback());
+                self.alone = suspects.map(|it| it.request).collect();
             }
         }
         self.start(&mut decisions);
@@ -320,6 +323,10 @@ impl Queue {
     /// Drops what waits for a project, and what was set aside.
     fn forget(&mut self, project: &ProjectName) -> Vec<Decision> {
         self.held.remove(project);
+        if let Some(running) = self.saved.running.get_mut(project) {
+            // Should it die it is not begun again, least of all for another project of that name.
+            running.stopping = true;
+        }
         self.saved.aside.retain(|aside| aside.ask.project != *project);
         let place = self.saved.lanes.iter().position(|lane| lane.project == *project);
         let waiting = place.and_then(|place| self.saved.lanes.remove(place)).map(|lane| lane.waiting);
@@ -330,9 +337,13 @@ impl Queue {
     /// Starts as many deployments as may run.
     fn start(&mut self, decisions: &mut Vec<Decision>) {
         while !self.asleep && !self.saved.draining && self.saved.running.len() < self.limits.running.max(1) {
-            let Some(mut lane) = self.next_turn().and_then(|place| self.saved.lanes.remove(place)) else {
+            let Some((place, overtakes)) = self.next_turn() else { return };
+            // Nor does anybody begin before it: it would never be alone.
+            if !self.may_run_beside(place) {
                 return;
-            };
+            }
+            self.saved.overtakes = overtakes;
+            let Some(mut lane) = self.saved.lanes.remove(place) else { return };
             let held = self.held(&lane.project);
             let Some(Waiting { request, ask, deaths }) = lane.take(held) else { continue };
             if !lane.waiting.is_empty() {
@@ -344,8 +355,22 @@ impl Queue {
         }
     }
 
-    /// Says whose turn it is.
-    fn next_turn(&mut self) -> Option<usize> {
+    /// Tells whether the next request of a lane may run beside those that run. Going back always may.
+    fn may_run_beside(&self, place: usize) -> bool {
+        let next = self.saved.lanes.get(place).and_then(|lane| {
+            let place = lane.next(self.held(&lane.project))?;
+            lane.waiting.get(place)
+        });
+        next.is_some_and(|next| {
+            let mut all = self.running().map(|it| it.request).chain([next.request]);
+            next.ask.want.is_rollback()
+                || self.saved.running.is_empty()
+                || !all.any(|it| self.alone.contains(&it))
+        })
+    }
+
+    /// Says whose turn it is, and how often rollbacks went before others then.
+    fn next_turn(&self) -> Option<(usize, u8)> {
         let lanes = self.saved.lanes.iter().enumerate();
         let mut free = lanes.filter(|(_, lane)| {
             let may_start = lane.next(self.held(&lane.project)).is_some();
@@ -354,8 +379,7 @@ impl Queue {
         let first = free.clone().next()?.0;
         let urgent = free.find(|(_, lane)| lane.is_urgent()).map_or(first, |(place, _)| place);
         let overtakes = urgent != first && self.saved.overtakes < MOST_OVERTAKES;
-        self.saved.overtakes = if overtakes { self.saved.overtakes + 1 } else { 0 };
-        Some(if overtakes { urgent } else { first })
+        Some(if overtakes { (urgent, self.saved.overtakes + 1) } else { (first, 0) })
     }
 
     /// Returns the place in line of a request that waits, from 1: projects take turns.

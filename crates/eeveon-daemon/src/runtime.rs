@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Ask, Cancel, Cancelled, DaemonError, Decision, Done, End, Event, Fate, Graph, Handle, Limits, News,
-    Overview, Polling, PollingConfig, Progress, Project, Queue, RequestId, Start, Want, World,
+    Overview, Polling, PollingConfig, Progress, Project, Queue, RequestId, Start, Unusable, Want, World,
     handle::Message,
     runtime::projects::Pause,
     saved::{Memory, Saved},
@@ -56,7 +56,9 @@ pub struct Daemon {
     polling: Polling,
     projects: BTreeMap<ProjectName, Project>,
     /// Projects that cannot be used now, and why.
-    unusable: BTreeMap<ProjectName, String>,
+    unusable: BTreeMap<ProjectName, Unusable>,
+    /// In which circle projects wait for each other, if they do.
+    circle: Option<String>,
     /// Projects that wait before something is tried again.
     paused: BTreeMap<ProjectName, Pause>,
     held: BTreeMap<ProjectName, String>,
@@ -113,6 +115,7 @@ impl Daemon {
             polling: Polling::new(polling, seed),
             projects: BTreeMap::new(),
             unusable: BTreeMap::new(),
+            circle: None,
             paused: BTreeMap::new(),
             held: BTreeMap::new(),
             unseen: BTreeMap::new(),
@@ -202,6 +205,23 @@ impl Daemon {
         });
     }
 
+    /// Lets what a request left be dealt with that is not begun again.
+    fn settle_after(&mut self, request: RequestId) {
+        let aside = self.queue.aside().find(|it| it.request == request);
+        let Some(project) = aside.map(|it| it.ask.project.clone()) else { return };
+        let world = Arc::clone(&self.world);
+        self.tasks.spawn(async move {
+            // As long as it counts as being worked on, nobody may.
+            let settling = AssertUnwindSafe(async {
+                world.free(&project).await;
+                world.settle().await;
+            });
+            if settling.catch_unwind().await.is_err() {
+                world.say(Some(&project), "what was set aside could not be settled");
+            }
+        });
+    }
+
     async fn settled(&mut self) -> Result<(), DaemonError> {
         self.is_settling = false;
         self.begin().await
@@ -258,6 +278,7 @@ impl Daemon {
                 Ok(())
             }
             Message::Settled => self.settled().await,
+            Message::Free { project } => self.free(project).await,
             Message::Seen { project, known, seen, result } => self.seen(project, known, seen, result).await,
             Message::Opened { request, deployment } => {
                 if let Some(underway) = self.underway.get_mut(&request) {
@@ -366,15 +387,10 @@ impl Daemon {
         if let Some(commit) = done.commit.as_ref().filter(|_| is_success) {
             self.progress.succeeded(&ask.project, commit);
         }
-        // Whoever asked in person learns at once that it could not begin, and decides; nobody else does.
-        let is_counted_on = ask.is_automatic() || ask.shared;
-        if done.again && done.deployment.is_none() && is_counted_on && !running.stopping {
-            let why = done.failure.as_ref().map(|it| it.message.as_str());
-            if self.pause(&ask.project, why.unwrap_or("it could not begin")) {
-                self.hold_or_release(&ask.project, self.clock.now()).await?;
-                self.event(Event::Deferred(request)).await?;
-                return self.follow_on().await;
-            }
+        if done.deployment.is_none() && !running.stopping && self.waits_again(&ask, &done) {
+            self.hold_or_release(&ask.project, self.clock.now()).await?;
+            self.event(Event::Deferred(request)).await?;
+            return self.follow_on().await;
         }
         self.paused.remove(&ask.project);
         self.done.insert(request, done);

@@ -122,7 +122,7 @@ impl Ask {
 
     /// Tells whether it may start under `held`.
     pub(crate) fn may_start(&self, held: Held) -> bool {
-        (!held.shut || self.is_exempt()) && (!held.stopped || !self.is_automatic())
+        !held.paused && (!held.shut || self.is_exempt()) && (!held.stopped || !self.is_automatic())
     }
 }
 
@@ -133,6 +133,8 @@ pub struct Held {
     pub shut: bool,
     /// It does not deploy by itself: only what people ask for may.
     pub stopped: bool,
+    /// Something could not begin, and nothing may before that is tried again.
+    pub paused: bool,
 }
 
 /// How much the queue takes on.

@@ -32,8 +32,26 @@ pub struct Project {
     pub after: Vec<Edge>,
 }
 
+/// Why a project cannot be used now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unusable {
+    /// What there is of it makes no sense, in one line.
+    Broken(String),
+    /// Its file is not there: it was removed, or is just being written anew.
+    Missing,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(why) => f.write_str(why),
+            Self::Missing => f.write_str("its file is not there"),
+        }
+    }
+}
+
 /// All projects there are; with those that cannot be used now, why.
-pub type Projects = BTreeMap<ProjectName, Result<Project, String>>;
+pub type Projects = BTreeMap<ProjectName, Result<Project, Unusable>>;
 
 /// What a look at a repository found.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,12 +76,17 @@ pub struct Done {
     pub again: bool,
     /// What kept it from coming to a deployment.
     pub failure: Option<Failure>,
+    /// Whether that is another process at work on the project. Whoever asked, it then waits in line until
+    /// the project is free.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_use: bool,
 }
 
 /// What the daemon is put into: everything it cannot do itself.
 ///
 /// Each of the asynchronous methods may be dropped where it waits when the daemon ends: that has to be
-/// no worse than the death of the process. `settle` runs beside looks, and before anything is carried out.
+/// no worse than the death of the process. `settle` runs beside looks and before anything is carried out, and
+/// again when something was set aside.
 #[async_trait]
 pub trait World: fmt::Debug + Send + Sync {
     /// Returns all projects when any of them changed since the last call, and nothing otherwise, or when
@@ -78,13 +101,15 @@ pub trait World: fmt::Debug + Send + Sync {
     /// Says in one line why it cannot be seen.
     async fn look(&self, project: &ProjectName, known: Option<&CommitId>) -> Result<Sighting, String>;
     /// Carries a request out, to its end, and names the deployment as soon as it is open. When `stop`
-    /// fires the deployment is taken back.
+    /// fires the deployment is taken back. Does not wait for a project that another process works on.
     async fn carry_out(
         &self,
         start: &Start,
         stop: &CancellationToken,
         opened: oneshot::Sender<DeploymentId>,
     ) -> Done;
+    /// Waits until no other process works on a project.
+    async fn free(&self, project: &ProjectName);
     /// Finishes or takes back what processes left that died.
     async fn settle(&self);
     /// Delivers what there is to tell, until `stop` fires.

@@ -92,6 +92,16 @@ fn finds_a_look_that_is_lost() {
 }
 
 #[test]
+fn finds_a_commit_that_kills_again_and_again() {
+    finds(Flaw::ForgetDeaths, "killed 4 times");
+}
+
+#[test]
+fn finds_what_waits_for_a_project_that_was_removed() {
+    finds(Flaw::KeepGone, "was removed");
+}
+
+#[test]
 fn finds_a_project_that_is_switched_off_and_deploys() {
     finds(Flaw::IgnoreStop, "switched off");
 }

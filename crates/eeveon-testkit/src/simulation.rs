@@ -44,6 +44,10 @@ pub enum Flaw {
     Herd,
     /// A look that fails is never reported.
     LostLook,
+    /// That somebody died over a commit is forgotten with the request.
+    ForgetDeaths,
+    /// What waits for a project that is removed waits on.
+    KeepGone,
 }
 
 /// A promise that was not kept.

@@ -103,6 +103,30 @@ fn a_command_follows_the_daemon_and_its_interruption_takes_the_deployment_back()
 }
 
 #[test]
+fn the_daemon_waits_in_line_for_a_project_that_a_command_works_on() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    sandbox.configure("build.commands = [\"test -e ../../go || sleep 1000\"]");
+    sandbox.configure("source.poll = false");
+    let args = ["deploy", "app", "--no-wait"];
+    let command = sandbox.start(&args);
+    let status = || sandbox.run(&["status", "app", "--json"]).json();
+    eventually("a build", || status()["running"]["step"].as_str().is_some_and(|it| it.starts_with("build/")));
+    let daemon = Daemon::start(&sandbox);
+    let shown = sandbox.run(&["webhook", "show", "app", "--provider", "gitlab", "--json"]).json();
+    sandbox.commit("second", &[("a", "2")]);
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "1", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("cli/busy");
+    eventually("it waits", || status()["requests"][0]["state"] == "waiting");
+    let pid = command.id().to_string();
+    std::fs::write(sandbox.site().join("go"), "").unwrap();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    sandbox.finish(&args, command).expect_code(10);
+    daemon.hears("succeeded");
+    assert_eq!(sandbox.live("a").as_deref(), Some("2"));
+}
+
+#[test]
 fn a_command_that_leaves_takes_nothing_from_others() {
     let sandbox = Sandbox::with_project(&[("a", "1")]);
     sandbox.configure("build.commands = [\"test -e ../../go || sleep 1000\"]");

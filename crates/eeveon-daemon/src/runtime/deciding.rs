@@ -19,8 +19,9 @@ impl Daemon {
         news: Option<mpsc::Sender<News>>,
     ) -> Result<Taken, DaemonError> {
         let project = ask.project.clone();
-        if !ask.is_automatic() {
-            // Whoever asks in person does not wait for what is tried again.
+        if !ask.is_automatic() || delivery.is_some() {
+            // Whoever asks in person does not wait for what is tried again; nor does news from the forge,
+            // which is there, then.
             self.paused.remove(&project);
         }
         self.hold_or_release(&project, self.clock.now()).await?;
@@ -138,6 +139,7 @@ impl Daemon {
                         let words =
                             format!("request {request} is set aside: it ended in a crash {deaths} times");
                         self.world.say(None, &words);
+                        self.settle_after(request);
                     }
                     if let Fate::Replaced { by } = fate {
                         self.tell_followers(request, &News::Replaced { by });

@@ -1,7 +1,7 @@
 //! The projects as the daemon knows them: those that came, changed or went, and what keeps their
 //! deployments from starting now.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use eeveon_core::{Actor, ProjectName, Trigger};
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::{
     Daemon,
     triggers::{by_itself, newest, schedules},
 };
-use crate::{DaemonError, Event, Graph, Held, Project, State};
+use crate::{Ask, DaemonError, Done, Event, Graph, Held, Project, State, Unusable, handle::Message};
 
 /// How long a project waits when something could not begin; each time twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -21,17 +21,23 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// After so many tries in a row, which take at least half an hour, it is given up.
 const MOST_TRIES: u32 = 8;
 
+/// How long something waits for another process that works on its project.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
 /// A pause before something is tried again.
 #[derive(Clone, Debug)]
 pub(super) struct Pause {
     pub(super) until: Timestamp,
     tries: u32,
     why: String,
+    /// It ends when nobody works on the project any more, if that is earlier.
+    in_use: bool,
 }
 
 impl fmt::Display for Pause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; tried again at {}", self.why, self.until.strftime("%H:%M:%SZ"))
+        let when = if self.in_use { "once that is over, or at" } else { "at" };
+        write!(f, "{}; tried again {when} {}", self.why, self.until.strftime("%H:%M:%SZ"))
     }
 }
 
@@ -59,7 +65,7 @@ impl Daemon {
         for (name, project) in found {
             match project {
                 Ok(project) => {
-                    if self.unusable.remove(&name).is_some() {
+                    if let Some(Unusable::Broken(_)) = self.unusable.remove(&name) {
                         self.world.say(Some(&name), "it can be used again");
                     }
                     projects.push(project);
@@ -68,14 +74,21 @@ impl Daemon {
             }
         }
         let edges = projects.iter().flat_map(|it| it.after.clone());
-        match Graph::new(edges) {
-            Ok(graph) => self.graph = graph,
+        let circle = match Graph::new(edges) {
+            Ok(graph) => {
+                self.graph = graph;
+                None
+            }
             Err(cycle) => {
                 self.graph = Graph::default();
-                let words = format!("projects wait for each other, so none of them follows another: {cycle}");
-                self.world.say(None, &words);
+                Some(cycle.to_string())
             }
+        };
+        if let Some(cycle) = circle.as_ref().filter(|_| circle != self.circle) {
+            let words = format!("projects wait for each other, so none of them follows another: {cycle}");
+            self.world.say(None, &words);
         }
+        self.circle = circle;
         let mut missed = Vec::new();
         for project in projects {
             let known = self.projects.get(&project.name);
@@ -130,8 +143,7 @@ impl Daemon {
 
     /// Lets nothing wait of a project that is no more.
     async fn forget(&mut self, name: ProjectName) -> Result<(), DaemonError> {
-        self.projects.remove(&name);
-        self.unusable.remove(&name);
+        let was_known = self.projects.remove(&name).is_some() | self.unusable.remove(&name).is_some();
         self.polling.forget(&name);
         self.unseen.remove(&name);
         self.held.remove(&name);
@@ -139,33 +151,62 @@ impl Daemon {
         self.memory.asked.remove(&name);
         if self.queue.waiting().any(|it| it.ask.project == name) {
             self.world.say(Some(&name), "the project was removed, and what waited for it is dropped");
+        } else if was_known {
+            self.world.say(Some(&name), "the project was removed");
         }
         self.event(Event::Gone(name)).await
     }
 
     /// Lets everything of a project wait until it can be used again.
-    fn suspend(&mut self, name: ProjectName, why: String) {
+    fn suspend(&mut self, name: ProjectName, why: Unusable) {
         self.projects.remove(&name);
         self.polling.forget(&name);
         self.unseen.remove(&name);
-        if self.unusable.get(&name) != Some(&why) {
+        // One that is missing is told of when it is there again or gone for good.
+        if why != Unusable::Missing && self.unusable.get(&name) != Some(&why) {
             let words = format!("it cannot be used, and everything of it waits: {why}");
             self.world.say(Some(&name), &words);
         }
         self.unusable.insert(name, why);
     }
 
-    /// Lets a project wait before something is tried again, longer each time. Returns whether it is.
-    pub(super) fn pause(&mut self, name: &ProjectName, why: &str) -> bool {
-        let tries = self.paused.get(name).map_or(0, |it| it.tries);
-        let pause = FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE);
+    /// Tells whether what could not begin waits in line again, and lets its project wait then.
+    pub(super) fn waits_again(&mut self, ask: &Ask, done: &Done) -> bool {
+        let before = self.paused.get(&ask.project);
+        let ran_out = before.is_some_and(|it| it.in_use && it.until <= self.clock.now());
+        // Whoever asked in person learns at once that it could not begin, and decides; nobody else does.
+        let is_counted_on = ask.is_automatic() || ask.shared;
+        let tries = before.map_or(0, |it| it.tries);
+        let in_use = done.in_use && !ran_out;
+        let (pause, tries) = match in_use {
+            true => (PATIENCE, tries),
+            false if !done.again || !is_counted_on || tries >= MOST_TRIES => return false,
+            // Longer each time.
+            false => (FIRST_PAUSE.saturating_mul(1 << tries.min(16)).min(LONGEST_PAUSE), tries + 1),
+        };
+        let why = done.failure.as_ref().map_or("it could not begin", |it| it.message.as_str()).to_owned();
         let until = self.clock.now().checked_add(pause).unwrap_or(Timestamp::MAX);
-        let is_tried = tries < MOST_TRIES;
-        if is_tried {
-            self.paused.insert(name.clone(), Pause { until, tries: tries + 1, why: why.to_owned() });
-            self.go_through = None;
+        self.paused.insert(ask.project.clone(), Pause { until, tries, why, in_use });
+        self.go_through = None;
+        if in_use {
+            let (world, handle, project) =
+                (Arc::clone(&self.world), self.handle.clone(), ask.project.clone());
+            self.tasks.spawn(async move {
+                if tokio::time::timeout(PATIENCE, world.free(&project)).await.is_ok() {
+                    let _the_daemon_ended = handle.send(Message::Free { project }).await;
+                }
+            });
         }
-        is_tried
+        true
+    }
+
+    /// Lets go on what waited for another process that worked on a project.
+    pub(super) async fn free(&mut self, name: ProjectName) -> Result<(), DaemonError> {
+        if self.paused.get(&name).is_some_and(|it| it.in_use) {
+            self.paused.remove(&name);
+            self.hold_or_release(&name, self.clock.now()).await?;
+        }
+        Ok(())
     }
 
     /// Lets a project's deployments wait, or not any more, as things stand now.
@@ -181,10 +222,10 @@ impl Daemon {
             Some(State::Open) | None => None,
         };
         let unusable = self.unusable.get(name).map(|why| format!("it cannot be used: {why}"));
-        let shut = unusable.or_else(|| pause.map(Pause::to_string)).or_else(windows);
+        let shut = unusable.or_else(windows);
         let stopped = project.is_some_and(|it| !it.automatic);
-        let held = Held { shut: shut.is_some(), stopped };
-        match shut {
+        let held = Held { shut: shut.is_some(), stopped, paused: pause.is_some() };
+        match shut.or_else(|| pause.map(Pause::to_string)) {
             Some(why) => self.held.insert(name.clone(), why),
             None => self.held.remove(name),
         };

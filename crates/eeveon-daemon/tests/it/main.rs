@@ -15,6 +15,7 @@ mod clock_changes;
 mod common;
 mod control;
 mod cron_tables;
+mod deaths;
 mod freezes;
 mod pages;
 mod polling;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use eeveon_core::ProjectName;
 use eeveon_daemon::{
-    DaemonError, Decision, Edge, Graph, Limits, Missed, Polling, PollingConfig, Progress, Queue, Schedule,
-    SpanConfig, Watch, WindowConfig, Windows,
+    DaemonError, Decision, Edge, Event, Graph, Limits, Missed, Polling, PollingConfig, Progress, Queue,
+    Schedule, SpanConfig, Watch, WindowConfig, Windows,
 };
 use jiff::Timestamp;
 
@@ -19,6 +19,16 @@ pub(super) struct Disk {
     handled: Vec<Timestamp>,
     /// Successes of the journal that were taken into account.
     cursor: usize,
+}
+
+impl Disk {
+    /// Drops what waits for a project, as the command does that removes it while no daemon works.
+    pub(super) fn forget(&mut self, project: &ProjectName) -> Result<Vec<Decision>, DaemonError> {
+        let mut queue = Queue::load(&self.queue, Limits::default())?;
+        let told = queue.handle(Event::Gone(project.clone()));
+        self.queue = queue.save()?;
+        Ok(told)
+    }
 }
 
 /// Settings, which never change.

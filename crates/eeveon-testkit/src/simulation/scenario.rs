@@ -62,6 +62,13 @@ pub enum What {
         /// For how long.
         seconds: i64,
     },
+    /// Somebody removes a project, and after so many seconds there is another one of its name.
+    Remove {
+        /// Which project.
+        project: usize,
+        /// For how long.
+        seconds: i64,
+    },
     /// A host does not answer for so many seconds.
     Down {
         /// Which host.
@@ -161,7 +168,9 @@ impl Scenario {
                 _ => Kill::AfterSave,
             }),
             84..91 => What::Drain,
-            91..96 => What::Clock(i64::try_from(random.below(2 * 86_400)).unwrap_or(0) - 86_400),
+            // No daemon takes so long to come back that it never learns of it.
+            91..93 => What::Remove { project, seconds: 60 + i64::try_from(random.below(1800)).unwrap_or(0) },
+            93..97 => What::Clock(i64::try_from(random.below(2 * 86_400)).unwrap_or(0) - 86_400),
             _ => What::Down {
                 host: place(random.below(2)),
                 seconds: i64::try_from(random.below(3600)).unwrap_or(0),

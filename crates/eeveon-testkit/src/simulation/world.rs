@@ -14,7 +14,11 @@ use std::{
 };
 
 use eeveon_core::{Actor, CommitId, ProjectName, Trigger, Untrusted};
-use eeveon_daemon::{Ask, Decision, Event, Fate, Follow, Looked, RequestId, Seen, Want, random::Random};
+use eeveon_daemon::{
+    Ask, Decision, Event, Fate, Follow, Looked, RequestId, Seen, Want,
+    deaths::{MOST_DEATHS, Past},
+    random::Random,
+};
 use jiff::Timestamp;
 
 use engine::Attempt;
@@ -86,6 +90,11 @@ struct Place {
     busy: i64,
     /// Until when a daemon leaves it alone after something could not begin.
     paused: i64,
+    /// Until when there is no such project, and the last request before it was removed.
+    gone: i64,
+    removed: RequestId,
+    /// How the attempts at each commit ended, the newest last.
+    pasts: BTreeMap<u64, Vec<Past>>,
 }
 
 pub(super) struct World<'a> {
@@ -109,6 +118,8 @@ pub(super) struct World<'a> {
     armed: Option<Kill>,
     /// What is being asked for is not to wait for windows.
     is_urgent: bool,
+    /// The last number that was given to a request.
+    newest: RequestId,
     oracle: Oracle,
     trace: Option<Vec<String>>,
 }
@@ -139,6 +150,7 @@ impl<'a> World<'a> {
             life: 0,
             armed: None,
             is_urgent: false,
+            newest: RequestId(0),
             oracle: Oracle::default(),
             trace: tell.then(Vec::new),
         };
@@ -270,6 +282,7 @@ impl<'a> World<'a> {
             What::Freeze { project, seconds } => self.places[project].frozen = self.now + seconds,
             What::Stop { project, seconds } => self.places[project].stopped = self.now + seconds,
             What::Busy { project, seconds } => self.places[project].busy = self.now + seconds,
+            What::Remove { project, seconds } => self.remove(project, seconds),
             What::Down { host, seconds } => drop(self.down.insert(host, self.now + seconds)),
         }
     }
@@ -293,6 +306,9 @@ impl<'a> World<'a> {
         self.note(|| "booted".to_owned());
         for project in 0..self.places.len() {
             self.settle(project);
+            if self.is_gone(project) {
+                self.forget(project);
+            }
         }
         self.feed(Event::Restarted);
         self.tick();
@@ -307,7 +323,7 @@ impl<'a> World<'a> {
             // Nothing is begun that cannot end in time.
             let schedule = self.settings.schedules[project].as_ref().filter(|_| self.now < END - HOUR);
             let planned = schedule.and_then(|schedule| daemon.scheduled(schedule, project, now));
-            if let Some(planned) = planned.filter(|_| !self.is_stopped(project)) {
+            if let Some(planned) = planned.filter(|_| !self.is_stopped(project) && !self.is_gone(project)) {
                 self.note(|| format!("schedule of {project} for {planned}"));
                 self.newest(project, Trigger::Schedule);
                 if self.daemon.is_some() {
@@ -337,7 +353,7 @@ impl<'a> World<'a> {
             let how = if head.is_some() { Looked::Well } else { Looked::Failed };
             daemon.polling.looked(name, how, now);
         }
-        if self.is_stopped(project) {
+        if self.is_stopped(project) || self.is_gone(project) {
             return;
         }
         let place = &self.places[project];
@@ -348,7 +364,8 @@ impl<'a> World<'a> {
 
     fn hook(&mut self, project: usize, commit: u64) {
         let now = self.clock();
-        if self.scenario.projects[project].after.is_some() || self.is_stopped(project) {
+        let is_deaf = self.is_stopped(project) || self.is_gone(project);
+        if self.scenario.projects[project].after.is_some() || is_deaf {
             return;
         }
         let Some(daemon) = &mut self.daemon else { return };
@@ -385,6 +402,9 @@ impl<'a> World<'a> {
 
     /// Asks, and returns the number if there is an answer.
     fn put(&mut self, project: usize, want: Want, trigger: Trigger) -> Option<RequestId> {
+        if self.is_gone(project) {
+            return None;
+        }
         let name = self.settings.names[project].clone();
         let actor = Actor::User(Untrusted::from("ada"));
         let outside_window = self.is_urgent && self.flaw != Some(Flaw::UrgentWaits);
@@ -444,6 +464,7 @@ impl<'a> World<'a> {
                     if self.is_urgent {
                         self.oracle.asked_urgently(*request);
                     }
+                    self.newest = *request;
                     self.oracle.answered(*request, answer.clone());
                 }
                 Decision::Told { request, fate } => {
@@ -484,10 +505,16 @@ impl<'a> World<'a> {
     /// Windows keep nothing waiting that is asked for whatever they say.
     fn check_urgent(&mut self) {
         let Some(Daemon { queue, draining: false, .. }) = &self.daemon else { return };
-        if !self.oracle.is_anything_urgent() {
+        let is_deadly = queue.running().map(|it| it.deaths).chain(queue.waiting().map(|it| it.deaths));
+        // What died twice runs alone; who is in a hurry waits for that, too.
+        if !self.oracle.is_anything_urgent() || is_deadly.max().unwrap_or(0) + 1 >= MOST_DEATHS {
             return;
         }
-        let is_idle = |name: &ProjectName| queue.running().all(|running| running.ask.project != *name);
+        let is_idle = |name: &ProjectName| {
+            let place = self.settings.names.iter().position(|known| known == name);
+            let is_paused = place.is_some_and(|place| self.now < self.places[place].paused);
+            !is_paused && queue.running().all(|running| running.ask.project != *name)
+        };
         if queue.running().count() < self.scenario.running
             && let Some(waiting) =
                 queue.waiting().find(|it| self.oracle.is_urgent(it.request) && is_idle(&it.ask.project))

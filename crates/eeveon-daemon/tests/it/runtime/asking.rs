@@ -47,7 +47,7 @@ fn answered(taken: Taken) -> Answer {
     }
 }
 
-fn delivery(name: &str, id: &str) -> Delivery {
+pub(super) fn delivery(name: &str, id: &str) -> Delivery {
     Delivery {
         project: project(name),
         provider: "forge".to_owned(),

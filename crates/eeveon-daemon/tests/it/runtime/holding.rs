@@ -1,9 +1,12 @@
 //! Projects that cannot be used for a while, are switched off, or are removed while requests of theirs
 //! wait; and requests that cannot begin yet.
 
-use eeveon_daemon::{Edge, End, Fate, Follow, News, Project, Want};
+use eeveon_daemon::{Edge, End, Fate, Follow, News, Project, Want, end_of};
 
-use super::world::{Ending, Scene, pass, simple};
+use super::{
+    asking::delivery,
+    world::{Ending, Scene, pass, simple},
+};
 use crate::common::{ask, commit, project, push, rollback};
 
 /// More than the daemon needs to notice what changed in project files.
@@ -117,6 +120,151 @@ async fn who_asks_in_person_neither_waits_for_what_is_tried_again_nor_is() {
         }
     }
     assert_eq!(scene.starts(), [1, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_another_process_keeps_no_place_from_others() {
+    let alone = |name| Project { watch: None, ..simple(name) };
+    let mut scene = Scene::empty([alone("a"), alone("b")]);
+    scene.limits.running = 1;
+    scene.boot().await;
+    scene.occupy("a");
+    scene.handle().ask(rollback("a"), None).await.unwrap();
+    scene.handle().ask(ask("a", Want::commit_itself(commit(1))), None).await.unwrap();
+    scene.handle().ask(push("b", 1, 0), None).await.unwrap();
+    pass(60).await;
+    assert_eq!(scene.starts().last(), Some(&3), "{:?}", scene.starts());
+    let paused = scene.handle().overview().await.unwrap().paused;
+    assert!(matches!(&paused[..], [(_, why)] if why.contains("once that is over")), "{paused:?}");
+    scene.end(3, Ending::Live).await;
+    let before = scene.starts().len();
+    pass(600).await;
+    assert_eq!(scene.starts().len(), before, "nobody tries what cannot be");
+    scene.vacate("a").await;
+    assert_eq!(scene.starts()[before..], [1]);
+    scene.end(1, Ending::Live).await;
+    scene.end(2, Ending::Live).await;
+    assert!(scene.serves("a", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_in_person_waits_a_quarter_of_an_hour_for_another_process() {
+    let scene = Scene::with([Project { watch: None, ..simple("a") }]).await;
+    scene.occupy("a");
+    let (_, mut follow) =
+        scene.handle().ask_and_follow(ask("a", Want::commit_itself(commit(1)))).await.unwrap();
+    scene.handle().ask(push("a", 2, 0), None).await.unwrap();
+    pass(899).await;
+    assert_eq!((scene.starts(), scene.waiting().await), (vec![1], vec![1, 2]));
+    pass(2).await;
+    let mut last = None;
+    while let Ok(news) = follow.try_recv() {
+        last = Some(news);
+    }
+    let Some(News::Ended(End { fate: Fate::Ended, done: Some(done) })) = last else { panic!("{last:?}") };
+    assert!(done.in_use && !done.went_live);
+    // What nobody waits for goes on waiting.
+    assert_eq!(scene.waiting().await, [2]);
+    pass(20).await;
+    scene.vacate("a").await;
+    pass(20).await;
+    scene.end(2, Ending::Live).await;
+    assert!(scene.serves("a", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_seen_to_at_once_whatever_waits_to_be_tried_again() {
+    let scene = Scene::with([Project { watch: None, ..simple("a") }]).await;
+    scene.handle().ask(push("a", 1, 0), None).await.unwrap();
+    for _ in 0..5 {
+        scene.end(1, Ending::NotNow).await;
+        while scene.handle().overview().await.unwrap().running.is_empty() {
+            pass(1).await;
+        }
+    }
+    scene.end(1, Ending::NotNow).await;
+    let before = scene.starts().len();
+    scene.handle().ask(push("a", 2, 0), Some(delivery("a", "one"))).await.unwrap();
+    pass(1).await;
+    // The one that waited looks for the newest, too.
+    assert_eq!((scene.starts().len(), scene.waiting().await), (before + 1, vec![2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_project_that_goes_is_told_as_gone_and_one_that_comes_back_is_not_told() {
+    let alone = |name| Project { watch: None, ..simple(name) };
+    let scene = Scene::with([alone("a"), alone("b")]).await;
+    scene.take_away("a");
+    pass(NOTICED).await;
+    assert_eq!(scene.said(), [""; 0]);
+    scene.set([alone("a"), alone("b")]);
+    pass(NOTICED).await;
+    assert_eq!(scene.said(), [""; 0], "an editor writes a file anew");
+    scene.take_away("a");
+    pass(NOTICED).await;
+    scene.handle().ask(push("a", 1, 0), None).await.unwrap();
+    pass(NOTICED).await;
+    assert_eq!(scene.starts(), [0; 0], "nothing of it begins meanwhile");
+    scene.set([alone("b")]);
+    pass(NOTICED).await;
+    scene.set([]);
+    pass(NOTICED).await;
+    assert_eq!(
+        scene.said(),
+        ["a: the project was removed, and what waited for it is dropped", "b: the project was removed"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_for_a_project_that_is_removed_is_not_begun_again_for_its_successor() {
+    for kill in [true, false] {
+        let mut scene = Scene::with([simple("a"), simple("b")]).await;
+        scene.handle().ask(push("a", 1, 0), None).await.unwrap();
+        pass(1).await;
+        scene.set([simple("b")]);
+        pass(NOTICED).await;
+        match kill {
+            true => {
+                scene.kill().await;
+                scene.set([simple("a"), simple("b")]);
+                scene.boot().await;
+            }
+            false => {
+                scene.end(1, Ending::Panic).await;
+                scene.set([simple("a"), simple("b")]);
+            }
+        }
+        pass(60).await;
+        assert_eq!((scene.starts(), scene.waiting().await), (vec![1], vec![]), "{kill}");
+        let end = end_of(&*scene.store, eeveon_daemon::RequestId(1)).await.unwrap();
+        assert_eq!(end, Some(End { fate: Fate::Cancelled, done: None }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_is_told_once_until_it_changes() {
+    let edge = |from: &str, to: &str| Edge {
+        project: project(from),
+        after: project(to),
+        follow: Follow::AnySuccess,
+    };
+    let circle = |interval| {
+        let watch = simple("a").watch.map(|it| eeveon_daemon::Watch { interval, ..it });
+        [
+            Project { after: vec![edge("a", "b")], watch, ..simple("a") },
+            Project { after: vec![edge("b", "a")], ..simple("b") },
+        ]
+    };
+    let scene = Scene::with(circle(std::time::Duration::from_secs(10))).await;
+    scene.set(circle(std::time::Duration::from_secs(20)));
+    pass(NOTICED).await;
+    let told = || scene.said().iter().filter(|it| it.contains("wait for each other")).count();
+    assert_eq!(told(), 1, "{:?}", scene.said());
+    scene.set([simple("a"), simple("b")]);
+    pass(NOTICED).await;
+    scene.set(circle(std::time::Duration::from_secs(10)));
+    pass(NOTICED).await;
+    assert_eq!(told(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use eeveon_core::{Clock, CommitId, DeploymentId, Diagnose as _, ProjectName};
 use eeveon_daemon::{
     Daemon, DaemonError, Done, Handle, Limits, PollingConfig, Project, Projects, RequestId, Sighting, Start,
-    Watch, Windows, World,
+    Unusable, Watch, Windows, World,
 };
 use eeveon_store::{MemoryStore, Store};
 use jiff::{SignedDuration, Timestamp};
@@ -63,8 +63,11 @@ struct State {
     do_looks_panic: bool,
     /// What looks wait for before they are over.
     looks_wait: Option<CancellationToken>,
+    settled: usize,
     /// What settling waits for.
     settling_waits: Option<CancellationToken>,
+    /// Projects that another process works on, until it fires.
+    in_use: BTreeMap<ProjectName, CancellationToken>,
 }
 
 /// The world.
@@ -114,6 +117,16 @@ impl World for Fake {
         let (end, told, deployment, commit, is_stubborn, is_easy) = {
             let mut state = self.state();
             state.started.push(start.clone());
+            if state.in_use.contains_key(&project) {
+                return Done {
+                    deployment: None,
+                    commit: None,
+                    went_live: false,
+                    again: true,
+                    failure: None,
+                    in_use: true,
+                };
+            }
             let (tell, told) = oneshot::channel();
             let doubled = state.running.insert(start.request, tell);
             assert!(doubled.is_none_or(|before| before.is_closed()), "{} runs twice", start.request);
@@ -145,10 +158,19 @@ impl World for Fake {
             went_live,
             again: matches!(ending, Ending::Later | Ending::NotNow),
             failure: None,
+            in_use: false,
+        }
+    }
+
+    async fn free(&self, project: &ProjectName) {
+        let wait = self.state().in_use.get(project).cloned();
+        if let Some(wait) = wait {
+            wait.cancelled().await;
         }
     }
 
     async fn settle(&self) {
+        self.state().settled += 1;
         let wait = self.state().settling_waits.clone();
         if let Some(wait) = wait {
             wait.cancelled().await;
@@ -336,8 +358,27 @@ impl Scene {
     /// Lets a project not be usable any more.
     pub(crate) fn spoil(&self, name: &str) {
         let mut state = self.world.state();
-        state.projects.insert(project(name), Err("it is broken".to_owned()));
+        state.projects.insert(project(name), Err(Unusable::Broken("it is broken".to_owned())));
         state.is_changed = true;
+    }
+
+    /// Takes a project's file away. It may come back.
+    pub(crate) fn take_away(&self, name: &str) {
+        let mut state = self.world.state();
+        state.projects.insert(project(name), Err(Unusable::Missing));
+        state.is_changed = true;
+    }
+
+    /// Lets another process work on a project.
+    pub(crate) fn occupy(&self, name: &str) {
+        self.world.state().in_use.insert(project(name), CancellationToken::new());
+    }
+
+    /// Lets nobody work on it any more.
+    pub(crate) async fn vacate(&self, name: &str) {
+        let in_use = self.world.state().in_use.remove(&project(name));
+        in_use.expect("nobody works on it").cancel();
+        rest().await;
     }
 
     /// Lets nobody tell which projects there are, or somebody again.
@@ -444,6 +485,11 @@ impl Scene {
 
     pub(crate) fn looks(&self) -> Vec<(ProjectName, Option<CommitId>)> {
         self.world.state().looks.clone()
+    }
+
+    /// Returns how often what was left was settled.
+    pub(crate) fn settled(&self) -> usize {
+        self.world.state().settled
     }
 
     pub(crate) fn said(&self) -> Vec<String> {

@@ -6,7 +6,10 @@
 )]
 
 use eeveon_core::CommitId;
-use eeveon_daemon::{Event, RequestId, Start, State, Want};
+use eeveon_daemon::{
+    Event, RequestId, Start, State, Want,
+    deaths::{MOST_DEATHS, Past, is_deadly},
+};
 
 use super::{super::Flaw, Next, World};
 
@@ -27,9 +30,20 @@ impl World<'_> {
     /// Finishes or takes back what a dead process left in a project.
     pub(super) fn settle(&mut self, project: usize) {
         let Some(open) = self.places[project].open.take() else { return };
-        let attempt = &mut self.attempts[open];
-        if !attempt.over && attempt.pivoted {
+        let Attempt { commit, over, pivoted, rollback, .. } = self.attempts[open];
+        if !over && pivoted {
             self.finish(open);
+        } else if !over && !rollback {
+            let before = self.places[project].pasts.entry(commit).or_default();
+            let is_deadly = is_deadly(before.iter().rev().copied());
+            before.push(Past::Died);
+            let deaths = before.iter().filter(|it| **it == Past::Died).count();
+            if is_deadly && self.flaw != Some(Flaw::ForgetDeaths) {
+                self.places[project].aside.insert(commit);
+            }
+            if deaths > usize::from(MOST_DEATHS) {
+                self.oracle.broke(|| format!("commit {commit} of project {project} killed {deaths} times"));
+            }
         }
         self.attempts[open].over = true;
     }
@@ -46,6 +60,13 @@ impl World<'_> {
         }
         let rollback = start.ask.want.is_rollback();
         let now = self.clock();
+        if request <= self.places[project].removed {
+            self.oracle.broke(|| {
+                format!(
+                    "request {request} was for a project that was removed, and project {project} begins it"
+                )
+            });
+        }
         if let Some(windows) =
             self.settings.windows.as_ref().filter(|_| self.scenario.projects[project].window && !rollback)
             && !self.oracle.is_urgent(request)
@@ -62,12 +83,7 @@ impl World<'_> {
                 .broke(|| format!("project {project} deployed by itself at {now}, when it was switched off"));
         }
         if self.now < self.places[project].busy {
-            let life = self.life;
-            return match start.ask.is_automatic() || start.ask.shared {
-                true => self.after(1, Next::Deferred { life, request }),
-                // Whoever asked is told.
-                false => self.after(1, Next::Nothing { life, request }),
-            };
+            return self.after(1, Next::Deferred { life: self.life, request });
         }
         let careless = self.flaw == Some(Flaw::DeployTwice) && start.deaths > 0;
         if careless {
@@ -146,6 +162,7 @@ impl World<'_> {
     fn finish(&mut self, at: usize) {
         let Attempt { request, project, commit, .. } = self.attempts[at];
         self.done.insert(request);
+        self.places[project].pasts.entry(commit).or_default().push(Past::Ended);
         self.journal.push((project, commit));
     }
 
@@ -160,6 +177,7 @@ impl World<'_> {
             self.finish(at);
         } else if !rollback {
             self.places[project].aside.insert(commit);
+            self.places[project].pasts.entry(commit).or_default().push(Past::Ended);
         }
         self.feed(Event::Ended(request));
         self.follow();

@@ -14,6 +14,36 @@ impl World<'_> {
         self.now < self.places[project].stopped
     }
 
+    pub(super) fn is_gone(&self, project: usize) -> bool {
+        self.now < self.places[project].gone
+    }
+
+    /// Somebody removes a project. Whether a daemon works or not, nothing of it waits any longer.
+    pub(super) fn remove(&mut self, project: usize, seconds: i64) {
+        // What may begin by now has begun.
+        self.hold();
+        self.places[project].gone = self.now + seconds;
+        self.places[project].removed = self.newest;
+        if self.daemon.is_some() {
+            return self.forget(project);
+        }
+        let forgotten = match &mut self.disk {
+            Some(disk) if self.flaw != Some(Flaw::KeepGone) => disk.forget(&self.settings.names[project]),
+            _ => return,
+        };
+        match forgotten {
+            Ok(decisions) => self.tell(&decisions),
+            Err(error) => self.oracle.broke(|| error.to_string()),
+        }
+    }
+
+    /// Lets the daemon drop what waits for a project.
+    pub(super) fn forget(&mut self, project: usize) {
+        if self.flaw != Some(Flaw::KeepGone) {
+            self.feed(Event::Gone(self.settings.names[project].clone()));
+        }
+    }
+
     /// What could not begin waits in line again, and a while.
     pub(super) fn deferred(&mut self, request: RequestId) {
         let Some(daemon) = &self.daemon else { return };
@@ -40,8 +70,9 @@ impl World<'_> {
         let projects = self.scenario.projects.iter().zip(&self.places).zip(&self.settings.names);
         for ((setup, place), name) in projects {
             let held = Held {
-                shut: setup.window && daemon.is_shut || second < place.frozen.max(place.paused),
+                shut: setup.window && daemon.is_shut || second < place.frozen,
                 stopped: second < place.stopped && self.flaw != Some(Flaw::IgnoreStop),
+                paused: second < place.paused,
             };
             if daemon.queue.held(name) != held {
                 let started = daemon.queue.handle(Event::Hold { project: name.clone(), held });
