@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     App, CliError, Exit,
+    commands::queue,
     compose::Site,
     render::{Line, Table, age},
 };
@@ -51,6 +52,7 @@ impl Quarantine {
                 let among = put_aside.iter().map(|it| &it.commit);
                 let commit = pick(text, among)?;
                 app.store.lift(&project, &commit).await?;
+                queue::lift_commit(app, &project, &commit).await?;
                 app.ui.note(Line::new(format!("{} may be deployed again", commit.short())));
             } else {
                 let site = Site::open(app, &project).await?;

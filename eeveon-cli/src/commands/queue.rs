@@ -1,7 +1,7 @@
 //! `queue`: requests that wait, run, or were set aside.
 
 use clap::{Args, Subcommand};
-use eeveon_core::{Actor, Durability, ProjectName, StepError, Trigger, Untrusted};
+use eeveon_core::{Actor, CommitId, Durability, ProjectName, StepError, Trigger, Untrusted};
 use eeveon_daemon::{
     Ask, Cancel, Cancelled, DaemonError, Event, Limits, RequestId, Saved, Want, control::Client,
 };
@@ -176,14 +176,7 @@ fn for_all(app: &App, request: RequestId) -> Cancel {
 }
 
 async fn lift(app: &App, project: ProjectName) -> Result<Exit, CliError> {
-    let lifted = match Client::connect(app.home.root()).await {
-        Some(client) => client.lift(project.clone()).await.map_err(StepError::from)?,
-        None => {
-            let rows = rows(app, Some(&project)).await?;
-            change(app, |saved| drop(saved.queue.handle(Event::Lift(project.clone())))).await?;
-            rows.iter().filter(|it| it.state == "set_aside").count()
-        }
-    };
+    let lifted = lift_all(app, &project).await?;
     if app.ui.json {
         app.ui.json(&serde_json::json!({ "project": project, "lifted": lifted }))?;
         return Ok(Exit::Done);
@@ -193,6 +186,29 @@ async fn lift(app: &App, project: ProjectName) -> Result<Exit, CliError> {
         _ => format!("{} of {project} may be asked for again", count(lifted as u64, "request")),
     }));
     Ok(Exit::Done)
+}
+
+/// Lets what was set aside of a project be asked for again. Returns how many requests there were.
+async fn lift_all(app: &App, project: &ProjectName) -> Result<usize, CliError> {
+    if let Some(client) = Client::connect(app.home.root()).await {
+        return Ok(client.lift(project.clone()).await.map_err(StepError::from)?);
+    }
+    let rows = rows(app, Some(project)).await?;
+    change(app, |saved| drop(saved.queue.handle(Event::Lift(project.clone())))).await?;
+    Ok(rows.iter().filter(|it| it.state == "set_aside").count())
+}
+
+/// Lets a commit be asked for again of which requests were set aside.
+///
+/// # Errors
+///
+/// What the daemon saved cannot be read or changed.
+pub(crate) async fn lift_commit(app: &App, project: &ProjectName, commit: &CommitId) -> Result<(), CliError> {
+    let rows = rows(app, Some(project)).await?;
+    if rows.iter().any(|it| it.state == "set_aside" && it.want.commit() == Some(commit)) {
+        lift_all(app, project).await?;
+    }
+    Ok(())
 }
 
 /// Drops what waits for a project that was removed, so that it does not wait for another one of its name.

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::sandbox::Sandbox;
+use crate::{running::Daemon, sandbox::Sandbox};
 
 /// A project whose build waits for the test, in the middle of a deployment of the second commit.
 fn in_mid_build() -> (Sandbox, std::process::Child, fs::File) {
@@ -61,4 +61,54 @@ fn ctrl_c_and_sigterm_take_back_and_say_so() {
         assert_eq!(sandbox.live("a").as_deref(), Some("1"));
         assert_eq!(sandbox.run(&["status"]).expect_code(0).stderr, "", "nothing is left to settle");
     }
+}
+
+#[test]
+fn a_commit_that_kills_its_daemon_three_times_is_put_aside_whoever_asks_for_it() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    sandbox.configure("source.poll = false");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    sandbox.configure("build.commands = [\"test ! -e poison || kill -9 $PPID\"]");
+    let shown = sandbox.run(&["webhook", "show", "app", "--provider", "gitlab", "--json"]).json();
+    let secret = shown["secret"].as_str().unwrap();
+    let bad = sandbox.commit("poison", &[("a", "2"), ("poison", "")]);
+    let push = |id: &str| {
+        let mut daemon = Daemon::start(&sandbox);
+        assert!(daemon.pushes("app", secret, id, &sandbox).starts_with("HTTP/1.1 202"));
+        daemon.child.wait().unwrap();
+    };
+    // Each death is one of another request, as the one before is dropped.
+    for id in ["1", "2"] {
+        push(id);
+        sandbox.run(&["queue", "clear", "--yes"]).expect_code(0);
+        assert_eq!(sandbox.run(&["quarantine", "app", "--json"]).json(), serde_json::json!([]), "{id}");
+    }
+    push("3");
+    let mut daemon = Daemon::start(&sandbox);
+    daemon.hears("rollback/quarantined");
+    let answer = daemon.pushes("app", secret, "4", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("rollback/quarantined");
+    let aside = sandbox.run(&["quarantine", "app", "--json"]).json();
+    assert_eq!((aside[0]["revision"].as_str(), aside[0]["deployment"].as_u64()), (Some(&*bad), Some(4)));
+    let why = sandbox.run(&["why", "app"]).expect_code(0);
+    assert!(why.stdout.contains("shut  quarantine") && why.stdout.contains("died 3 times"), "{why}");
+    assert_eq!(sandbox.live("a").as_deref(), Some("1"));
+
+    // A person may let it be tried again, and then it has three more deaths.
+    sandbox.run(&["quarantine", "app", &bad, "--lift"]).expect_code(0);
+    let asked = sandbox.run(&["deploy", "app"]).expect_code(30);
+    assert!(asked.stderr.contains("daemon/ended"), "{asked}");
+    daemon.child.wait().unwrap();
+    sandbox.run(&["queue", "clear", "--yes"]).expect_code(0);
+    assert_eq!(sandbox.run(&["quarantine", "app", "--json"]).json(), serde_json::json!([]));
+
+    // A newer commit is deployed as usual.
+    sandbox.git(&["rm", "-q", "poison"]);
+    sandbox.commit("mended", &[("a", "3")]);
+    let daemon = Daemon::start(&sandbox);
+    let answer = daemon.pushes("app", secret, "5", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("succeeded");
+    assert_eq!(sandbox.live("a").as_deref(), Some("3"));
 }
