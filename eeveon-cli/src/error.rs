@@ -7,7 +7,8 @@ use std::{
 };
 
 use eeveon_core::{
-    Class, Diagnose, EngineError, Failure, InvalidName, ProjectName, Retry, SecretError, Stage, StepError,
+    Class, CommitId, Diagnose, EngineError, Failure, InvalidName, ProjectName, Retry, SecretError, Stage,
+    StepError,
 };
 
 use crate::{config::ConfigError, exit::Exit};
@@ -80,6 +81,12 @@ pub enum CliError {
         holder: String,
         /// What to do.
         hint: String,
+    },
+    /// A delivery told of a commit that the repository does not show.
+    #[error("the repository does not show commit {} yet, of which the forge told", commit.short())]
+    NotShown {
+        /// Which.
+        commit: CommitId,
     },
     /// One daemon is enough for a home.
     #[error("another daemon works in this home: {holder}")]
@@ -229,6 +236,7 @@ impl Diagnose for CliError {
             Self::Declined => "cli/declined",
             Self::Busy { .. } => "cli/busy",
             Self::DaemonRuns { .. } => "cli/daemon-runs",
+            Self::NotShown { .. } => "cli/not-shown",
             Self::Waiting { .. } => "cli/waiting",
             Self::Interrupted => "cli/interrupted",
             Self::OtherUser { .. } => "cli/other-user",
@@ -265,7 +273,10 @@ impl Diagnose for CliError {
             Self::UnknownDeployment(_) => "`ee-deploy history PROJECT` lists them".into(),
             Self::Invalid(_) => "see `ee-deploy help`".into(),
             Self::Usage { hint, .. } | Self::Busy { hint, .. } => hint.clone().into(),
-            Self::DaemonRuns { .. } => "one is enough: it watches all projects; stop it first to start another".into(),
+            Self::DaemonRuns { .. } => {
+                "a home has one, `serve` for all projects or `up` for one; stop it first to start another".into()
+            }
+            Self::NotShown { .. } => "wait: it is tried again by itself; a commit that was taken back again never comes".into(),
             Self::NoTerminal => "add --yes if that is what you want".into(),
             Self::Declined => "run it again when you are sure".into(),
             Self::Waiting { deployment, .. } => format!(
@@ -286,7 +297,7 @@ impl Diagnose for CliError {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::Busy { .. } => Retry::Later,
+            Self::Busy { .. } | Self::NotShown { .. } => Retry::Later,
             _ => self.inner().map_or(Retry::Never, Diagnose::retry),
         }
     }
@@ -306,6 +317,7 @@ impl Diagnose for CliError {
                 Class::Failed
             }
             Self::HomeDamaged { .. } | Self::Io { .. } | Self::Output(_) | Self::DaemonLost => Class::Fault,
+            Self::NotShown { .. } => Class::Unreachable,
             _ => self.inner().map_or(Class::Fault, Diagnose::class),
         }
     }

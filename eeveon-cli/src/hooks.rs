@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use eeveon_core::{Actor, ProjectName, Secret, Trigger, Untrusted};
+use eeveon_core::{Actor, CommitId, ProjectName, Secret, Trigger, Untrusted};
 use eeveon_daemon::{Answer, Ask, DaemonError, Follow, Handle, Refusal, Seen, Taken, Want};
 use eeveon_server::{Bytes, HeadersView, HookAddress, Readiness, Reply, Webhooks};
 use eeveon_source::{
@@ -216,7 +216,7 @@ impl Hooks {
         let sender = delivery.sender.clone().unwrap_or_else(|| Untrusted::from(to.provider.clone()));
         let ask = Ask {
             project: to.project.clone(),
-            want: Want::Newest { branch, commit: None, seen: Seen::default() },
+            want: Want::Newest { commit: named(&delivery.events, &branch), branch, seen: Seen::default() },
             actor: Actor::Webhook(sender),
             trigger: Trigger::Webhook,
             reason: None,
@@ -225,6 +225,15 @@ impl Hooks {
         };
         Ok((Some(ask), decision.why))
     }
+}
+
+/// Returns the commit that a delivery names as the newest of a branch. What is deployed the repository says;
+/// this tells whether it knows already what the forge knows.
+fn named(events: &[forge::Event], branch: &str) -> Option<CommitId> {
+    events.iter().rev().find_map(|event| match event {
+        forge::Event::Push { branch: pushed, after, .. } if pushed == branch => after.clone(),
+        _ => None,
+    })
 }
 
 #[async_trait]

@@ -11,6 +11,9 @@ use crate::{App, CliError, compose::Site, view};
 /// What a deployment only waits for: it begins by itself when the window opens.
 const WAITS: &str = "daemon/window-shut";
 
+/// What a forge told of too early, or took back: the next look sees what there is.
+const TOO_EARLY: &str = "cli/not-shown";
+
 /// Takes note of whether what a project's file names could be read: nothing is deployed without.
 pub(crate) async fn after_reading(
     app: &App,
@@ -43,7 +46,7 @@ pub(crate) async fn after_request(app: &App, courier: &Courier, start: &Start, d
     match &done.failure {
         None => courier.is_well(&ask.project, Doing::Deploying),
         Some(_) if ask.trigger == Trigger::Manual => {}
-        Some(failure) if failure.code == WAITS => {}
+        Some(failure) if [WAITS, TOO_EARLY].contains(&failure.code.as_str()) => {}
         Some(failure) => {
             let commit = done.commit.as_ref().or(ask.want.commit());
             let asked = Asked { project: &ask.project, actor: &ask.actor, trigger: ask.trigger, commit };

@@ -13,13 +13,15 @@ use std::{
 
 use async_trait::async_trait;
 use eeveon_core::{
-    Actor, Class, CommitId, DeploymentId, Diagnose as _, Failure, Outcome, ProjectName, Retry, Untrusted,
+    Actor, Class, CommitId, DeploymentId, Diagnose as _, Failure, Outcome, ProjectName, Retry, Trigger,
+    Untrusted,
 };
 use eeveon_daemon::{
     Courier, DaemonError, Done, Edge, Freezes, Frozen, Project, Projects, Schedule, Sighting, Start,
     Unusable, Want, Watch, World,
 };
 use eeveon_source::{RepoUrl, forge};
+use eeveon_store::KnownRelease;
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -220,8 +222,34 @@ impl Watching {
                 return ending;
             }
         }
-        deploying::deploy(&app, &site, &wish).await
+        let ending = deploying::deploy(&app, &site, &wish).await?;
+        match (&ending, told_of(start, &site)) {
+            (Ending::Unchanged(live), Some(commit)) if is_unseen(&app, &site, live, commit).await? => {
+                Err(CliError::NotShown { commit: commit.clone() })
+            }
+            _ => Ok(ending),
+        }
     }
+}
+
+/// Returns the commit that a delivery names as the newest of the branch that is deployed.
+fn told_of<'a>(start: &'a Start, site: &Site) -> Option<&'a CommitId> {
+    match (&start.ask.want, start.ask.trigger) {
+        (Want::Newest { branch, commit, .. }, Trigger::Webhook) if *branch == site.config.source.branch => {
+            commit.as_ref()
+        }
+        _ => None,
+    }
+}
+
+/// Tells whether nothing is known here of a commit that was told of, though nothing was new: what was asked
+/// does not know yet what the forge tells.
+async fn is_unseen(app: &App, site: &Site, live: &KnownRelease, commit: &CommitId) -> Result<bool, CliError> {
+    if live.release.revision.commit == *commit || !matches!(site.mirror.parents(commit), Ok(None)) {
+        return Ok(false);
+    }
+    let releases = app.store.releases(&site.name).await?;
+    Ok(releases.iter().all(|it| it.release.revision.commit != *commit))
 }
 
 /// Tells whether a project's settings let a delivery deploy a tag of that name.

@@ -67,6 +67,8 @@ struct Running {
     release: ReleaseNumber,
     step: Option<StepKey>,
     since: Timestamp,
+    /// Whether no process works on it any more, and it could not be settled yet.
+    interrupted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -181,7 +183,8 @@ async fn running(app: &App, deployment: &Deployment) -> Result<Running, CliError
         _ => None,
     });
     let (id, release) = (deployment.id, deployment.release.number);
-    Ok(Running { deployment: id, release, step, since: deployment.started_at })
+    let interrupted = !view::is_worked_on(app, &deployment.release.project).await?;
+    Ok(Running { deployment: id, release, step, since: deployment.started_at, interrupted })
 }
 
 /// Tells since when a release serves: since the newest deployment of it that succeeded.
@@ -246,7 +249,13 @@ fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
         }
         (None, Some(running)) => {
             let step = running.step.map(|it| format!(" at `{it}`")).unwrap_or_default();
-            Line::new(format!("deployment {} of release {} runs{step}", running.deployment, running.release))
+            let what = format!("deployment {} of release {}", running.deployment, running.release);
+            match running.interrupted {
+                true => Line::default().warn(format!(
+                    "{what} was interrupted{step}, and is open: the next command finishes it or takes it back"
+                )),
+                false => Line::new(format!("{what} runs{step}")),
+            }
         }
         (None, None) => Line::default().good("idle"),
     };
@@ -256,6 +265,14 @@ fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
     };
     let waits = status.requests.iter().filter(|it| it.state == "waiting").count();
     let aside = status.requests.iter().filter(|it| it.state == "set_aside").count();
+    let interrupted = status.requests.iter().find(|it| it.state == "interrupted");
+    let state = match interrupted {
+        Some(row) => state.warn(format!(
+            "; request {} is unfinished, as its daemon died: the next `ee-deploy serve` goes on with it",
+            row.request
+        )),
+        None => state,
+    };
     let state = match waits {
         0 => state,
         _ => state.plain(format!("; {} in line", count(waits as u64, "request"))),

@@ -1,7 +1,9 @@
 //! `webhook`: what a forge is to be told, and what it told us.
 
 use clap::{Args, Subcommand};
-use eeveon_core::{DeploymentId, Failure, Outcome, SecretRef, Secrets as _, StepError, Untrusted};
+use eeveon_core::{
+    DeploymentId, Failure, Outcome, ProjectName, SecretRef, Secrets as _, StepError, Untrusted,
+};
 use eeveon_daemon::{Ask, Fate, RequestId, Want, end_of};
 use eeveon_source::{
     RepoUrl,
@@ -168,10 +170,13 @@ fn guess(repo: &str) -> Provider {
 impl Deliveries {
     async fn run(&self, app: &App) -> Result<Exit, CliError> {
         let name = app.project(&self.name)?;
-        let (mut deliveries, requests) = (Vec::new(), queue::rows(app, Some(&name)).await?);
-        for delivery in app.store.deliveries(&name, self.number).await? {
+        let found = app.store.deliveries(&name, self.number).await?;
+        // After them: a request that is not in line any more by then has come to its end.
+        let requests = queue::rows(app, Some(&name)).await?;
+        let mut deliveries = Vec::new();
+        for delivery in found {
             let came_to = came_to(app, &requests, &delivery).await?;
-            deliveries.push(Delivered { delivery, came_to });
+            deliveries.push(Delivered::new(delivery, came_to));
         }
         if app.ui.json {
             app.ui.json(&deliveries)?;
@@ -183,14 +188,14 @@ impl Deliveries {
         }
         let now = Timestamp::now();
         let mut table = Table::new(&["WHEN", "FORGE", "ID", "TAKEN", "WHY", "CAME TO"]);
-        for Delivered { delivery: it, came_to } in deliveries {
+        for it in deliveries {
             table.row(vec![
                 Line::new(age(it.received_at, now)),
                 Line::new(it.provider),
                 Line::new(it.id),
                 Line::new(if it.accepted { "yes" } else { "no" }),
                 Line::new(it.why),
-                Line::new(came_to.map(|it| it.words()).unwrap_or_default()),
+                Line::new(it.came_to.map(|it| it.words()).unwrap_or_default()),
             ]);
         }
         table.print(&app.ui)?;
@@ -198,13 +203,30 @@ impl Deliveries {
     }
 }
 
-/// A delivery, and what came of it.
+/// A delivery, and what came of it, as `webhook deliveries --json` shows it.
 #[derive(Serialize)]
 struct Delivered {
-    #[serde(flatten)]
-    delivery: eeveon_store::Delivery,
-    /// None: it asked for nothing, or that is too long ago.
+    project: ProjectName,
+    provider: String,
+    id: String,
+    received_at: Timestamp,
+    accepted: bool,
+    why: String,
+    /// What it asked for; none also when another version wrote that down.
+    ask: Option<Ask>,
+    /// The request that does what it asks for.
+    request: Option<u64>,
+    /// None: it asked for nothing.
     came_to: Option<CameTo>,
+}
+
+impl Delivered {
+    fn new(delivery: eeveon_store::Delivery, came_to: Option<CameTo>) -> Self {
+        let eeveon_store::Delivery { project, provider, id, received_at, accepted, why, ask, request } =
+            delivery;
+        let ask = ask.and_then(|it| serde_json::from_str(&it).ok());
+        Self { project, provider, id, received_at, accepted, why, ask, request, came_to }
+    }
 }
 
 /// What came of a request.
@@ -212,8 +234,8 @@ struct Delivered {
 struct CameTo {
     /// Its number, or that of the one that did it in its place.
     request: RequestId,
-    /// `waiting`, `running`, `interrupted`, `set_aside` or `cancelled`; without a deployment `nothing`; else how
-    /// the deployment ended, such as `succeeded`, or `open`.
+    /// `waiting`, `running`, `interrupted`, `set_aside` or `cancelled`; without a deployment `nothing`; `unknown`
+    /// when that is not remembered any more; else how the deployment ended, such as `succeeded`, or `open`.
     state: &'static str,
     deployment: Option<DeploymentId>,
     /// What kept it from coming to a deployment.
@@ -227,10 +249,16 @@ impl CameTo {
             (Some(deployment), _) => format!("deployment {deployment}: {state}"),
             (None, Some(failure)) => format!("{} [{}]", shown(&failure.message), failure.code),
             (None, None) if *state == "nothing" => "nothing new".to_owned(),
+            (None, None) if *state == UNKNOWN => {
+                format!("request {request}: not remembered any more")
+            }
             (None, None) => format!("request {request}: {state}"),
         }
     }
 }
+
+/// What came of a request after which a thousand others have ended, or that was cleared away.
+const UNKNOWN: &str = "unknown";
 
 /// Finds out what came of a delivery: the request that does it may have been replaced by others.
 async fn came_to(
@@ -241,8 +269,9 @@ async fn came_to(
     /// More than wait in line at any time.
     const STEPS: usize = 1000;
     let Some(mut request) = delivery.request.map(RequestId) else { return Ok(None) };
+    let what = |request, state| CameTo { request, state, deployment: None, failure: None };
     for _ in 0..STEPS {
-        let came_to = |state| CameTo { request, state, deployment: None, failure: None };
+        let came_to = |state| what(request, state);
         if let Some(row) = requests.iter().find(|it| it.request == request) {
             return Ok(Some(came_to(row.state)));
         }
@@ -263,7 +292,7 @@ async fn came_to(
         };
         return Ok(Some(CameTo { deployment, failure, ..came_to(state) }));
     }
-    Ok(None)
+    Ok(Some(what(request, UNKNOWN)))
 }
 
 impl Replay {

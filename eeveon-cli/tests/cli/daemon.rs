@@ -61,6 +61,7 @@ fn a_signed_delivery_deploys_once_and_an_unsigned_one_never() {
     assert_eq!(list[0]["accepted"], true, "{list}");
     assert_eq!(list[0]["came_to"]["deployment"], 2, "{list}");
     assert_eq!(list[0]["came_to"]["state"], "succeeded", "{list}");
+    assert_eq!(list[0]["ask"]["project"], "app", "{list}");
     let list = sandbox.run(&["webhook", "deliveries", "app"]).expect_code(0);
     assert!(list.stdout.contains("deployment 2: succeeded"), "{list}");
     let history = sandbox.run(&["history", "app", "--json"]).json();
@@ -79,6 +80,10 @@ fn killed_in_the_middle_it_takes_back_and_goes_on() {
     eventually("a build", || status()["running"]["step"].as_str().is_some_and(|it| it.starts_with("build/")));
     daemon.signal("-KILL");
     drop(daemon);
+    // Whoever asks learns that it is not over, and what goes on with it.
+    let told = sandbox.run(&["status"]).expect_code(0);
+    assert!(told.stderr.contains("deployment 1 of app was interrupted; it was taken back"), "{told}");
+    assert!(told.stdout.contains("request 1 is unfinished, as its daemon died"), "{told}");
     std::fs::write(sandbox.site().join("go"), "").unwrap();
     let daemon = Daemon::start(&sandbox);
     daemon.hears("succeeded");
@@ -86,6 +91,60 @@ fn killed_in_the_middle_it_takes_back_and_goes_on() {
     let history = sandbox.run(&["history", "app", "--json"]).json();
     let open = history.as_array().unwrap().iter().filter(|it| it["outcome"].is_null()).count();
     assert_eq!(open, 0, "{history}");
+}
+
+#[test]
+fn a_commit_that_the_repository_does_not_show_yet_is_waited_for() {
+    let sandbox = project("1h");
+    sandbox.configure("source.poll = false");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let first = sandbox.git(&["rev-parse", "HEAD"]);
+    let mut daemon = Daemon::start(&sandbox);
+    let shown = sandbox.run(&["webhook", "show", "app", "--provider", "gitlab", "--json"]).json();
+    let second = sandbox.commit("second", &[("a", "2")]);
+    // The forge tells before the repository shows it.
+    sandbox.git(&["checkout", "-q", "--detach"]);
+    sandbox.git(&["update-ref", "refs/heads/main", &first]);
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "1", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("cli/not-shown");
+    let came_to = || sandbox.run(&["webhook", "deliveries", "app", "--json"]).json()[0]["came_to"].clone();
+    assert_eq!(came_to()["state"], "waiting");
+    let why = sandbox.run(&["why", "app"]).expect_code(0);
+    assert!(why.stdout.contains("shut  retry") && why.stdout.contains("does not show commit"), "{why}");
+    // The forge tells again; then it is there.
+    sandbox.git(&["update-ref", "refs/heads/main", &second]);
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "2", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("release 2 succeeded");
+    assert_eq!(sandbox.live("a").as_deref(), Some("2"));
+    assert_eq!(came_to()["state"], "succeeded");
+    // What is known is nothing new, and waited for by nobody.
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "3", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("nothing changed");
+    // What is not remembered any more is told as such.
+    daemon.signal("-TERM");
+    assert!(daemon.child.wait().unwrap().success());
+    sandbox.run(&["freeze", "--reason", "sale"]).expect_code(0);
+    let daemon = Daemon::start(&sandbox);
+    sandbox.git(&["commit", "-q", "--allow-empty", "-m", "third"]);
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "4", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    drop(daemon);
+    sandbox.run(&["queue", "clear", "--yes"]).expect_code(0);
+    assert_eq!(came_to()["state"], "unknown");
+    let told = sandbox.run(&["webhook", "deliveries", "app"]).expect_code(0);
+    assert!(told.stdout.contains("not remembered any more"), "{told}");
+}
+
+#[test]
+fn a_daemon_whose_socket_cannot_be_is_refused_at_the_start() {
+    let sandbox = project("1h");
+    std::fs::create_dir(sandbox.home().join("daemon.sock")).unwrap();
+    let ran = sandbox.run(&["serve", "--listen", "127.0.0.1:0"]).expect_code(20);
+    assert!(ran.stderr.contains("daemon/socket") && ran.stderr.contains("something else"), "{ran}");
+    assert!(!ran.stderr.contains("hooks"), "nothing was begun: {ran}");
 }
 
 #[test]
