@@ -32,7 +32,7 @@ pub struct Global {
     /// Print JSON: one document for a query, one object per line for a stream
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say only what was asked for, and errors
+    /// Say only what was asked for, warnings and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Say more about what happens inside; twice for everything
