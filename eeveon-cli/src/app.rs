@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use eeveon_core::{Actor, DeploymentId, ProjectName};
+use eeveon_source::HttpClients;
 use eeveon_store::{Owner, SqliteStore, Store};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// What the surroundings say.
     pub environment: Environment,
+    /// What talks to servers of repositories.
+    pub clients: HttpClients,
     /// This process.
     pub me: Owner,
     /// The deployment the command has opened, once it has.
@@ -51,6 +54,7 @@ impl App {
             home_id,
             store,
             environment,
+            clients: HttpClients::default(),
             me,
             interrupted,
             opened: Arc::default(),

@@ -217,6 +217,7 @@ pub(crate) fn source_config(
     settings.ignore = config.deploy.ignore.clone();
     settings.depth = source.depth;
     settings.submodules = source.submodules;
+    settings.clients = app.clients.clone();
     settings.credentials = Credentials {
         ssh_key: path(&source.ssh_key),
         known_hosts: path(&source.known_hosts),

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use clap::Parser as _;
 use eeveon_core::{Outcome, ProjectName};
+use eeveon_source::HttpClients;
 use eeveon_store::{Deployment, DeploymentFilter, MemoryStore, Owner, Store};
 use eeveon_testkit::{
     git::Repo,
@@ -65,6 +66,7 @@ impl World {
             home_id: "0".repeat(32),
             store,
             environment: Environment { path: std::env::var_os("PATH"), ..Environment::default() },
+            clients: HttpClients::default(),
             me,
             concerned: Arc::default(),
             opened: Arc::default(),

@@ -104,7 +104,7 @@ impl Conversation {
                 let client = match kept.get() {
                     Some(client) => client.clone(),
                     None => {
-                        let client = http::client(config)?;
+                        let client = config.clients.of(config)?;
                         kept.get_or_init(|| client).clone()
                     }
                 };

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use eeveon_core::Secret;
 
-use crate::RepoUrl;
+use crate::{HttpClients, RepoUrl};
 
 /// Everything a [`crate::Mirror`] needs to know about one project's source.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct SourceConfig {
     pub credentials: Credentials,
     /// What is too much, and too slow.
     pub limits: Limits,
+    /// Where http clients are kept; a program with many mirrors gives them clones of the same.
+    pub clients: HttpClients,
 }
 
 impl SourceConfig {
@@ -37,6 +39,7 @@ impl SourceConfig {
             submodules: false,
             credentials: Credentials::default(),
             limits: Limits::default(),
+            clients: HttpClients::default(),
         }
     }
 }

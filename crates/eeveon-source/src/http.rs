@@ -14,9 +14,8 @@ use gix::protocol::transport::{
     client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse, Transport},
 };
 use reqwest::{
-    Certificate, Client, Method, Proxy, Response, StatusCode, Url,
+    Client, Method, Response, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT},
-    redirect::Policy,
 };
 use tokio::runtime::Handle;
 
@@ -30,33 +29,6 @@ use crate::{
 
 /// How often a redirect is followed, and only while asking for the list of refs.
 const REDIRECTS: usize = 5;
-
-/// Makes the client all requests of one mirror share.
-pub(crate) fn client(config: &SourceConfig) -> Result<Client, SourceError> {
-    let mut builder = Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
-        .connect_timeout(config.limits.connect)
-        .read_timeout(config.limits.idle)
-        .http1_title_case_headers();
-    let refused = |rule| SourceError::Url { given: config.url.to_string(), rule };
-    if let Some(proxy) = &config.credentials.proxy {
-        builder = builder.proxy(Proxy::all(proxy).map_err(|_| refused("its proxy is malformed"))?);
-    }
-    if let Some(path) = &config.credentials.ca_file {
-        let pem = std::fs::read(path).map_err(SourceError::io("read", path))?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| SourceError::Io {
-            action: "understand",
-            path: path.clone(),
-            source: io::Error::other("no PEM certificates"),
-        })?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    builder.build().map_err(|error| SourceError::Certificate {
-        repo: config.url.to_string(),
-        detail: shown(&chain(&error)),
-    })
-}
 
 /// Prepares a connection to `url`; nothing is sent yet.
 pub(crate) fn connect(

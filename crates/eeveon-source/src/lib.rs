@@ -16,6 +16,7 @@
 //! `.deployignore` files themselves are never deployed. One that is a symbolic link is not read.
 
 mod client;
+mod clients;
 mod compact;
 mod config;
 mod contents;
@@ -42,6 +43,7 @@ mod url;
 mod watch;
 mod whole;
 
+pub use clients::HttpClients;
 pub use config::{Credentials, Limits, SourceConfig};
 pub use discover::{LocalRepository, discover};
 pub use error::SourceError;

@@ -55,7 +55,7 @@ pub(crate) struct Inner {
     pub(crate) config: SourceConfig,
     /// Opened when it is needed first: among many projects few are at work, and it takes half a megabyte.
     repo: OnceLock<ThreadSafeRepository>,
-    /// The http client, kept so that its connections are.
+    /// The http client, so that the file of authorities is read once.
     pub(crate) http: OnceLock<reqwest::Client>,
     /// Whoever fetches holds this.
     pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
