@@ -7,7 +7,7 @@ use std::{
 };
 
 use eeveon_core::{
-    Class, CommitId, Diagnose, EngineError, Failure, InvalidName, ProjectName, Retry, SecretError, Stage,
+    Class, Diagnose, EngineError, Failure, InvalidName, ProjectName, Retry, SecretError, Stage,
     StepError,
 };
 
@@ -82,11 +82,11 @@ pub enum CliError {
         /// What to do.
         hint: String,
     },
-    /// A delivery told of a commit that the repository does not show.
-    #[error("the repository does not show commit {} yet, of which the forge told", commit.short())]
+    /// A delivery told of a commit, a branch or a tag that the repository does not show.
+    #[error("the repository does not show {what} yet, of which the forge told")]
     NotShown {
         /// Which.
-        commit: CommitId,
+        what: String,
     },
     /// One daemon is enough for a home.
     #[error("another daemon works in this home: {holder}")]
@@ -276,7 +276,7 @@ impl Diagnose for CliError {
             Self::DaemonRuns { .. } => {
                 "a home has one, `serve` for all projects or `up` for one; stop it first to start another".into()
             }
-            Self::NotShown { .. } => "wait: it is tried again by itself; a commit that was taken back again never comes".into(),
+            Self::NotShown { .. } => "wait: it is tried again by itself; what was taken back again never comes".into(),
             Self::NoTerminal => "add --yes if that is what you want".into(),
             Self::Declined => "run it again when you are sure".into(),
             Self::Waiting { deployment, .. } => format!(

@@ -20,7 +20,7 @@ use eeveon_daemon::{
     Courier, DaemonError, Done, Edge, Freezes, Frozen, Project, Projects, Schedule, Sighting, Start,
     Unusable, Want, Watch, World,
 };
-use eeveon_source::{RepoUrl, forge};
+use eeveon_source::{RepoUrl, SourceError, forge};
 use eeveon_store::KnownRelease;
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
@@ -222,10 +222,17 @@ impl Watching {
                 return ending;
             }
         }
-        let ending = deploying::deploy(&app, &site, &wish).await?;
+        let ending = match deploying::deploy(&app, &site, &wish).await {
+            Err(CliError::Source(SourceError::RevisionMissing { given, .. }))
+                if start.ask.trigger == Trigger::Webhook =>
+            {
+                return Err(CliError::NotShown { what: format!("`{given}`") });
+            }
+            ending => ending?,
+        };
         match (&ending, told_of(start, &site)) {
             (Ending::Unchanged(live), Some(commit)) if is_unseen(&app, &site, live, commit).await? => {
-                Err(CliError::NotShown { commit: commit.clone() })
+                Err(CliError::NotShown { what: format!("commit {}", commit.short()) })
             }
             _ => Ok(ending),
         }

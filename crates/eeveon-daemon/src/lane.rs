@@ -94,9 +94,9 @@ pub(crate) fn waiting_does(waiting: &Want, new: &Want) -> bool {
 pub(crate) fn running_does(running: &Want, new: &Want) -> bool {
     match (running, new) {
         (
-            Want::Newest { branch, commit: Some(commit), seen },
-            Want::Newest { branch: new_branch, commit: Some(new_commit), seen: new_seen },
-        ) => branch == new_branch && (commit == new_commit || new_seen < seen),
+            Want::Newest { branch, commit: Some(commit), .. },
+            Want::Newest { branch: new_branch, commit: Some(new_commit), .. },
+        ) => branch == new_branch && commit == new_commit,
         // What it found when it started is not known here.
         (Want::Newest { .. }, _) => false,
         _ => running == new,

@@ -139,6 +139,30 @@ fn a_commit_that_the_repository_does_not_show_yet_is_waited_for() {
 }
 
 #[test]
+fn a_tag_that_the_repository_does_not_show_yet_is_waited_for() {
+    let sandbox = project("1h");
+    sandbox.configure("source.poll = false");
+    sandbox.run(&["config", "app", "webhook.tags", "v*"]).expect_code(0);
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let daemon = Daemon::start(&sandbox);
+    let shown = sandbox.run(&["webhook", "show", "app", "--provider", "gitlab", "--json"]).json();
+    let secret = shown["secret"].as_str().unwrap();
+    sandbox.git(&["checkout", "-q", "--detach"]);
+    sandbox.commit("second", &[("a", "2")]);
+    // The forge tells before the repository shows it; nobody looks for tags.
+    let answer = daemon.pushes_tag("app", secret, "1", "v9", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("cli/not-shown");
+    let why = sandbox.run(&["why", "app"]).expect_code(0);
+    assert!(why.stdout.contains("shut  retry") && why.stdout.contains("does not show `v9` yet"), "{why}");
+    sandbox.git(&["tag", "v9"]);
+    let answer = daemon.pushes_tag("app", secret, "2", "v9", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("release 2 succeeded");
+    assert_eq!(sandbox.live("a").as_deref(), Some("2"));
+}
+
+#[test]
 fn a_daemon_whose_socket_cannot_be_is_refused_at_the_start() {
     let sandbox = project("1h");
     std::fs::create_dir(sandbox.home().join("daemon.sock")).unwrap();

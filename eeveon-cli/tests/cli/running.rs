@@ -66,15 +66,40 @@ impl Daemon {
 
     /// Delivers, as GitLab does, that the newest commit was pushed.
     pub(crate) fn pushes(&self, project: &str, token: &str, id: &str, sandbox: &Sandbox) -> String {
-        let (before, after) = (sandbox.git(&["rev-parse", "HEAD~1"]), sandbox.git(&["rev-parse", "HEAD"]));
+        let before = sandbox.git(&["rev-parse", "HEAD~1"]);
+        self.tells(project, token, id, ("Push Hook", "push", "refs/heads/main", &before), sandbox)
+    }
+
+    /// As [`Self::pushes`], of a new tag on the newest commit.
+    pub(crate) fn pushes_tag(
+        &self,
+        project: &str,
+        token: &str,
+        id: &str,
+        tag: &str,
+        sandbox: &Sandbox,
+    ) -> String {
+        let name = format!("refs/tags/{tag}");
+        self.tells(project, token, id, ("Tag Push Hook", "tag_push", &name, &"0".repeat(40)), sandbox)
+    }
+
+    fn tells(
+        &self,
+        project: &str,
+        token: &str,
+        id: &str,
+        (event, kind, name, before): (&str, &str, &str, &str),
+        sandbox: &Sandbox,
+    ) -> String {
+        let after = sandbox.git(&["rev-parse", "HEAD"]);
         let body = format!(
-            "{{\"object_kind\":\"push\",\"ref\":\"refs/heads/main\",\"before\":\"{before}\",\"after\":\"{after}\",\
+            "{{\"object_kind\":\"{kind}\",\"ref\":\"{name}\",\"before\":\"{before}\",\"after\":\"{after}\",\
              \"total_commits_count\":1,\"user_username\":\"bob\",\"commits\":[],\
              \"project\":{{\"path_with_namespace\":\"acme/app\",\"git_http_url\":\"https://gitlab.example/acme/app.git\",\
              \"git_ssh_url\":\"git@gitlab.example:acme/app.git\",\"web_url\":\"https://gitlab.example/acme/app\"}}}}"
         );
         let head = format!(
-            "POST /hooks/{project}/gitlab HTTP/1.1\r\nX-Gitlab-Event: Push Hook\r\nX-Gitlab-Token: {token}\r\n\
+            "POST /hooks/{project}/gitlab HTTP/1.1\r\nX-Gitlab-Event: {event}\r\nX-Gitlab-Token: {token}\r\n\
              Idempotency-Key: {id}\r\nContent-Type: application/json"
         );
         self.request(&head, &body)

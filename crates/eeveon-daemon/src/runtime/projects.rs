@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
-use eeveon_core::{Actor, ProjectName, Trigger};
+use eeveon_core::{Actor, CommitId, ProjectName, Trigger};
 use jiff::Timestamp;
 
 use super::{
@@ -32,6 +32,8 @@ pub(super) struct Pause {
     why: String,
     /// It ends when nobody works on the project any more, if that is earlier.
     in_use: bool,
+    /// The commit that was tried.
+    tried: Option<CommitId>,
 }
 
 impl fmt::Display for Pause {
@@ -186,7 +188,8 @@ impl Daemon {
         };
         let why = done.failure.as_ref().map_or("it could not begin", |it| it.message.as_str()).to_owned();
         let until = self.clock.now().checked_add(pause).unwrap_or(Timestamp::MAX);
-        self.paused.insert(ask.project.clone(), Pause { until, tries, why, in_use });
+        let tried = ask.want.commit().or(before.and_then(|it| it.tried.as_ref())).cloned();
+        self.paused.insert(ask.project.clone(), Pause { until, tries, why, in_use, tried });
         self.go_through = None;
         if in_use {
             let (world, handle, project) =
@@ -198,6 +201,19 @@ impl Daemon {
             });
         }
         true
+    }
+
+    /// Tries at once what waits to be tried again, when a look has found a commit that was not tried yet.
+    pub(super) async fn try_again_for(
+        &mut self,
+        name: &ProjectName,
+        new: CommitId,
+    ) -> Result<(), DaemonError> {
+        let now = self.clock.now();
+        let pause = self.paused.get_mut(name).filter(|it| !it.in_use && it.tried.as_ref() != Some(&new));
+        let Some(pause) = pause else { return Ok(()) };
+        (pause.until, pause.tried) = (now, Some(new));
+        self.hold_or_release(name, now).await
     }
 
     /// Lets go on what waited for another process that worked on a project.

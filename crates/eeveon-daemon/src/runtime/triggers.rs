@@ -187,7 +187,9 @@ impl Daemon {
             // Asked for once it is there.
             return Ok(());
         }
-        self.ask_by_itself(ask, |daemon| _ = daemon.memory.asked.insert(name, sighting.commit)).await
+        let (project, commit) = (name.clone(), sighting.commit.clone());
+        self.ask_by_itself(ask, |daemon| _ = daemon.memory.asked.insert(name, sighting.commit)).await?;
+        self.try_again_for(&project, commit).await
     }
 }
 

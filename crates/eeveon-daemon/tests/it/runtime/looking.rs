@@ -100,6 +100,38 @@ async fn what_somebody_else_asked_for_and_may_pass_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_that_answers_late_may_know_more_than_who_told_meanwhile() {
+    let scene = deploying().await;
+    scene.end(1, Ending::Live).await;
+    scene.push("a", 3);
+    scene.hold_looks();
+    pass(20).await;
+    // While the look is on its way somebody tells of an earlier commit, and that is being deployed.
+    scene.handle().ask(push("a", 2, 0), None).await.unwrap();
+    assert_eq!(scene.started()[1], (2, "a".to_owned(), Some(2), 0));
+    scene.release_looks().await;
+    scene.end(2, Ending::Live).await;
+    assert_eq!(scene.started()[2], (3, "a".to_owned(), Some(3), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_commit_does_not_wait_for_what_is_tried_again() {
+    let scene = deploying().await;
+    for pause in [10, 20] {
+        scene.end(1, Ending::NotNow).await;
+        pass(pause + 1).await;
+    }
+    scene.end(1, Ending::NotNow).await;
+    assert_eq!((scene.starts(), scene.waiting().await), (vec![1, 1, 1], vec![1]));
+    // The next try is forty seconds away.
+    pass(20).await;
+    assert_eq!(scene.starts().len(), 3);
+    scene.push("a", 2);
+    pass(12).await;
+    assert_eq!(scene.started()[3].2, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_older_release_that_may_pass_is_no_reason_to_try_the_newest_again() {
     let scene = deploying().await;
     scene.end(1, Ending::Failed).await;
