@@ -82,7 +82,7 @@ impl App {
     /// There is none of that name; the most similar one is named.
     pub fn project(&self, name: &str) -> Result<ProjectName, CliError> {
         let name = ProjectName::new(name)?;
-        if self.home.project_file(&name).exists() {
+        if !self.home.is_gone(&name)? {
             return Ok(name);
         }
         let names = self.home.project_names()?;

@@ -66,6 +66,23 @@ impl Home {
         self.projects().join(format!("{name}.toml"))
     }
 
+    /// Tells whether there is no such project: it has no entry among the project files, and those can be
+    /// listed. A link that leads nowhere, or a disk that is not there, says nothing of the kind.
+    ///
+    /// # Errors
+    ///
+    /// Nobody can tell.
+    pub fn is_gone(&self, name: &ProjectName) -> Result<bool, CliError> {
+        let file = self.project_file(name);
+        match fs::symlink_metadata(&file) {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(!self.project_names()?.contains(name))
+            }
+            Err(error) => Err(CliError::io("read", &file, error)),
+        }
+    }
+
     /// Returns the store's file.
     pub fn store(&self) -> PathBuf {
         self.root.join("eeveon.db")

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     fs,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -46,11 +47,11 @@ type Source = (config::Notify, Option<SystemTime>);
 #[async_trait]
 impl AddressBook for ProjectFiles {
     async fn look_up(&self, project: &ProjectName) -> Result<Option<Addressees>, String> {
-        let file = self.home.project_file(project);
-        if !file.exists() {
+        if self.home.is_gone(project).map_err(|error| with_causes(&error))? {
             return Ok(None);
         }
-        let config = config::load(&file, project).map_err(|error| error.to_string())?;
+        let config = config::load(&self.home.project_file(project), project);
+        let config = config.map_err(|error| with_causes(&error))?;
         Ok(Some(Addressees {
             branch: config.source.branch.as_str().into(),
             link: Some(config.deploy.link.clone()).filter(|link| !link.is_empty()),
@@ -166,6 +167,17 @@ async fn try_deliver(app: &App) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Returns what an error and everything behind it say.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 /// Says what was not even tried, what it waits for, and who sends it.
 fn in_words(waiting: &Waiting, now: Timestamp) -> String {
     let Waiting { project, channel, count: several, what_for } = waiting;
@@ -190,6 +202,8 @@ fn in_words(waiting: &Waiting, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use eeveon_core::Secrets;
     use eeveon_testkit::servers::{Validity, write_certificates};
 
@@ -249,5 +263,33 @@ mod tests {
         assert!(book.look_up(&shop).await.is_err(), "what was made before is not used for it");
         fs::remove_file(home.project_file(&shop)).unwrap();
         assert!(book.look_up(&shop).await.unwrap().is_none());
+    }
+
+    /// What waits for a project that is gone is dropped: nothing but a file that is not there may say so.
+    #[tokio::test]
+    async fn a_project_whose_file_cannot_be_reached_is_not_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::find(Some(folder.path().join("home")), None).unwrap();
+        home.make().unwrap();
+        let shop = ProjectName::new("shop").unwrap();
+        let secrets: Arc<dyn Secrets> = Arc::new(Environment::default());
+        let around = Around { secrets, proxies: Proxies::default(), home_id: home.id().unwrap() };
+        let book = ProjectFiles { home: home.clone(), around, made: Mutex::default() };
+        let file = home.project_file(&shop);
+        for leads_to in [folder.path().join("not-mounted/shop.toml"), file.clone()] {
+            symlink(&leads_to, &file).unwrap();
+            let why = book.look_up(&shop).await.unwrap_err();
+            assert!(why.contains("shop.toml"), "{why}");
+            fs::remove_file(&file).unwrap();
+        }
+        assert!(book.look_up(&shop).await.unwrap().is_none());
+        // The folder itself is elsewhere, and not there now; or something else is in its place.
+        fs::remove_dir(home.projects()).unwrap();
+        symlink(folder.path().join("not-mounted"), home.projects()).unwrap();
+        book.look_up(&shop).await.unwrap_err();
+        fs::remove_file(home.projects()).unwrap();
+        book.look_up(&shop).await.unwrap_err();
+        fs::write(home.projects(), "").unwrap();
+        book.look_up(&shop).await.unwrap_err();
     }
 }

@@ -247,7 +247,7 @@ async fn test(app: &App, which: &Which) -> Result<Exit, CliError> {
             Err(error) => Answer {
                 channel: name,
                 ok: false,
-                message: with_causes(&error),
+                message: notifying::with_causes(&error),
                 code: Some(error.code()),
                 hint: error.hint().map(Into::into),
             },
@@ -274,16 +274,6 @@ async fn test(app: &App, which: &Which) -> Result<Exit, CliError> {
         0 => Ok(Exit::Done),
         bad => Err(CliError::Findings(bad, Exit::Failed)),
     }
-}
-
-fn with_causes(error: &eeveon_notify::NotifyError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn list(app: &App, mail: &Mail) -> Result<Exit, CliError> {

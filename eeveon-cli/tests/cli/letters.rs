@@ -216,3 +216,22 @@ fn what_still_waits_is_dropped_where_its_channel_is_named() {
     assert_eq!(sandbox.run(&["notify", "list", "app", "--json"]).json(), json!([]));
     assert_eq!(service.heard().len(), 2);
 }
+
+/// A disk that is not mounted is no reason to lose what waits, nor to offer to forget it.
+#[test]
+fn what_waits_outlives_a_project_file_that_cannot_be_reached() {
+    let (sandbox, service) = (Sandbox::with_project(&[("a", "1")]), Service::start());
+    append(&sandbox, &webhook(&service));
+    service.answers("429 Slow\r\nRetry-After: 3600\r\n");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let (file, kept) = (project_file(&sandbox), sandbox.path().join("app.toml"));
+    fs::rename(&file, &kept).unwrap();
+    std::os::unix::fs::symlink(sandbox.path().join("not-mounted/app.toml"), &file).unwrap();
+    sandbox.run(&["list"]);
+    let list = sandbox.run(&["notify", "list", "app", "--json"]).expect_code(0).json();
+    assert_eq!((&list[0]["state"], &list[0]["configured"]), (&json!("waiting"), &json!(null)), "{list}");
+    let drop = sandbox.run(&["notify", "drop", "app"]).expect_code(0);
+    assert!(drop.stderr.contains("0 messages forgotten"), "{drop}");
+    fs::rename(&kept, &file).unwrap();
+    assert_eq!(sandbox.run(&["status", "app", "--json"]).json()["messages"]["waiting"], 1);
+}
