@@ -1,6 +1,11 @@
 //! What only the operator may know: the address of a webhook, a token, a password.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
+    time::Duration,
+};
 
 use eeveon_core::{Secret, SecretError, SecretRef, Secrets};
 use tokio::{
@@ -15,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who reads files: no more at once, should they lie on a disk that hangs.
 static READERS: Semaphore = Semaphore::const_new(64);
+
+/// Which files are being read: one reader for each, so that one that hangs leaves places for the others.
+static FILES: Mutex<BTreeMap<String, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
 
 /// An address or a token as configuration gives it: written out, or where it is to be found.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,10 +66,12 @@ impl Credential {
 async fn from_file(at: &SecretRef, secrets: &Arc<dyn Secrets>) -> Result<Secret, SecretError> {
     let (wanted, secrets) = (at.clone(), Arc::clone(secrets));
     let read = async {
+        // Before the place: whoever waits for a file that hangs takes none.
+        let turn = turn_at(&wanted).acquire_owned().await;
         let place = READERS.acquire().await;
         let (tell, told) = oneshot::channel();
         let reader = thread::Builder::new().name("secret".to_owned()).spawn(move || {
-            let _place = place;
+            let (_turn, _place) = (turn, place);
             // Whoever asked may have gone.
             let _told = tell.send(secrets.reveal(&wanted));
         });
@@ -74,4 +84,16 @@ async fn from_file(at: &SecretRef, secrets: &Arc<dyn Secrets>) -> Result<Secret,
         Ok(None) => late("was not read".to_owned()),
         Err(_) => late(format!("was not read within {} s", PATIENCE.as_secs())),
     }
+}
+
+/// Returns what lets one reader at a time read the file `at`. It is kept for as long as somebody waits or reads.
+fn turn_at(at: &SecretRef) -> Arc<Semaphore> {
+    let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+    files.retain(|_, turn| turn.strong_count() > 0);
+    let known = files.get(&at.to_string()).and_then(Weak::upgrade);
+    known.unwrap_or_else(|| {
+        let turn = Arc::new(Semaphore::new(1));
+        files.insert(at.to_string(), Arc::downgrade(&turn));
+        turn
+    })
 }

@@ -1,6 +1,12 @@
 //! Services that hang, break off, redirect and answer too much; addresses that are none.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use eeveon_core::{Diagnose as _, Retry, Secret, SecretError, SecretRef, Secrets};
 use eeveon_notify::{
@@ -151,6 +157,51 @@ fn a_file_that_cannot_be_read_in_time_keeps_nobody() {
     // This waits for what the runtime itself was given to do.
     drop(runtime);
     drop(never);
+}
+
+/// What hangs takes no more than its own: others are read, however often it is asked for.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_hangs_has_one_reader_however_often_it_is_asked_for() {
+    let (never, hangs) = std::sync::mpsc::channel();
+    let secrets = Arc::new(OneHangs { hangs: std::sync::Mutex::new(hangs), readers: AtomicU32::new(0) });
+    let shared: Arc<dyn Secrets> = secrets.clone();
+    let hanging = Credential::parse("file:/hangs-with-others").unwrap();
+    // More than may read at once, some of them together.
+    for _ in 0..40 {
+        let (one, other) = tokio::join!(hanging.reveal("ops", &shared), hanging.reveal("ops", &shared));
+        for result in [one, other] {
+            let error = result.unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(cause, "`file:/hangs-with-others` was not read within 10 s");
+        }
+    }
+    tokio::time::resume();
+    let good = Credential::parse("file:/is-good").unwrap();
+    assert_eq!(good.reveal("ops", &shared).await.unwrap().expose(), "s3cret");
+    // Once it answers, it can be read again: by the second of all readers.
+    drop(never);
+    let mended = hanging.reveal("ops", &shared).await.unwrap_err();
+    assert!(std::error::Error::source(&mended).unwrap().to_string().contains("is gone"), "{mended:?}");
+    assert_eq!(secrets.readers.load(Ordering::SeqCst), 2);
+}
+
+/// Reads every file but one, which never answers as long as the other end is there.
+#[derive(Debug)]
+struct OneHangs {
+    hangs: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+    /// How often that one was begun to be read.
+    readers: AtomicU32,
+}
+
+impl Secrets for OneHangs {
+    fn reveal(&self, at: &SecretRef) -> Result<Secret, SecretError> {
+        if !at.to_string().contains("hangs") {
+            return Ok(Secret::new("s3cret").unwrap());
+        }
+        self.readers.fetch_add(1, Ordering::SeqCst);
+        let _hangs_up = self.hangs.lock().unwrap().recv();
+        Err(SecretError::Missing { at: at.to_string(), why: "is gone".to_owned() })
+    }
 }
 
 /// Never answers, as long as the other end is there.
