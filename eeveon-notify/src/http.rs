@@ -321,19 +321,25 @@ fn from_header(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Reads where a redirect from `from` leads to (RFC 9110, 10.2.2), without what may be secret beside the
-/// path. Nothing but the host of an answer that is not to be told.
+/// path. Nothing but the host of an answer that is not to be told, and whether there is a path.
 fn location(from: &Url, headers: &HeaderMap, untold: bool) -> Option<String> {
     let mut to = from.join(headers.get(LOCATION)?.to_str().ok()?).ok().filter(Url::has_host)?;
+    let has_other_query = from.query().unwrap_or_default() != to.query().unwrap_or_default();
     to.set_query(None);
     to.set_fragment(None);
     // Only an address without a host refuses these.
     let (_no_user, _no_password) = (to.set_username(""), to.set_password(None));
     let place = |url: &Url| (url.host_str().map(str::to_owned), url.port(), url.path().to_owned());
-    if from.scheme() != to.scheme() && place(from) == place(&to) {
-        return Some(format!("the same address with {}:", to.scheme()));
+    if place(from) == place(&to) {
+        let scheme = (from.scheme() != to.scheme()).then(|| format!("{}:", to.scheme()));
+        let query = has_other_query.then(|| "another query".to_owned());
+        let with: Vec<String> = scheme.into_iter().chain(query).collect();
+        let with = if with.is_empty() { String::new() } else { format!(" with {}", with.join(" and ")) };
+        return Some(format!("the same address{with}"));
     }
-    if untold {
+    if untold && to.path() != "/" {
         to.set_path("");
+        return Some(format!("{to}[hidden]"));
     }
     Some(to.into())
 }

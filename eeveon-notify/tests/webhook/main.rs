@@ -324,11 +324,11 @@ async fn a_check_of_what_redirects_says_where_to() {
     let said = error.to_string();
     assert!(said.contains("a redirect to https://new.example.org/v2, which is not followed"), "{said}");
     holds_no_secret(&channel(config(&moved)), &error);
-    // Who answers to a secret header may repeat it: then only the host is told.
+    // Who answers to a secret header may repeat it: then only the host is told, and that there is a path.
     let echo =
         answering(Reply::new(308, "").with("Location", "https://new.example.org/t0ken-in-a-header")).await;
     let (channel, error) = failing(&echo, Duration::from_secs(10)).await;
-    assert!(error.to_string().contains("a redirect to https://new.example.org/, which"), "{error}");
+    assert!(error.to_string().contains("a redirect to https://new.example.org/[hidden], which"), "{error}");
     holds_no_secret(&channel, &error);
 
     let secure = Service::start(|request| {
@@ -338,4 +338,24 @@ async fn a_check_of_what_redirects_says_where_to() {
     .await;
     let said = self::channel(config(&secure)).check().await.unwrap_err().to_string();
     assert!(said.contains("a redirect to the same address with https:, which is not followed"), "{said}");
+
+    // A query may be a secret, so that there is another one is all that is told of it.
+    for (scheme, query, with) in [
+        ("http", "?v=2&key=qu3ry-tok3n", "another query"),
+        ("https", "?v=2", "https: and another query"),
+        ("http", "", "another query"),
+    ] {
+        let other = Service::start(move |request| {
+            let (host, path) = (request.header("host").unwrap(), request.path.split('?').next().unwrap());
+            Reply::new(302, "").with("Location", format!("{scheme}://{host}{path}{query}"))
+        })
+        .await;
+        let error = self::channel(config(&other)).check().await.unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains(&format!("a redirect to the same address with {with}, which")), "{said}");
+        holds_no_secret(&self::channel(config(&other)), &error);
+    }
+    let itself = Service::start(|request| Reply::new(307, "").with("Location", &request.path)).await;
+    let said = self::channel(config(&itself)).check().await.unwrap_err().to_string();
+    assert!(said.contains("a redirect to the same address, which is not followed"), "{said}");
 }
