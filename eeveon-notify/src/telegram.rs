@@ -1,6 +1,8 @@
 //! Telegram: a bot that sends to one chat. Messages are the HTML Telegram knows; text from outside
 //! stands in `code`, the one place in which Telegram does not go looking for links and names.
 
+mod html;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
@@ -9,6 +11,8 @@ use crate::{
     http::{Answer, Http, Outgoing},
     text::units,
 };
+
+pub(crate) use html::{flaw, is_empty};
 
 /// The longest text, <https://core.telegram.org/bots/api#sendmessage>. Telegram counts what is left
 /// after its tags were read; here they count too.
@@ -146,63 +150,6 @@ fn is_chat(text: &str) -> bool {
         }
         None => text.parse::<i64>().is_ok_and(|number| number != 0),
     }
-}
-
-/// The tags Telegram reads, <https://core.telegram.org/bots/api#html-style>.
-const TAGS: [&str; 16] = [
-    "b",
-    "strong",
-    "i",
-    "em",
-    "u",
-    "ins",
-    "s",
-    "strike",
-    "del",
-    "span",
-    "tg-spoiler",
-    "a",
-    "tg-emoji",
-    "code",
-    "pre",
-    "blockquote",
-];
-
-/// Returns the tag or entity in `html` for which Telegram would refuse the whole message, and why.
-pub(crate) fn flaw(html: &str) -> Option<(&str, &'static str)> {
-    let mut open = Vec::new();
-    let mut rest = html;
-    while let Some((at, mark)) = rest.match_indices(['<', '&']).next() {
-        let end = if mark == "<" { '>' } else { ';' };
-        let found = rest.get(at.saturating_add(1)..).and_then(|found| found.split_once(end));
-        let Some((inside, after)) = found else { return Some((mark, "begins no tag and no entity")) };
-        let name = inside.trim_start_matches('/').split_whitespace().next().unwrap_or_default();
-        if mark == "&" {
-            let number = inside
-                .strip_prefix('#')
-                .is_some_and(|it| it.bytes().all(|b| b.is_ascii_hexdigit() || b == b'x'));
-            if !number && !matches!(inside, "lt" | "gt" | "amp" | "quot") {
-                return Some((mark, "begins no entity Telegram knows"));
-            }
-        } else if !TAGS.contains(&name) {
-            return Some((name, "is no tag Telegram knows"));
-        } else if !inside.starts_with('/') {
-            open.push(name);
-        } else if open.pop() != Some(name) {
-            return Some((name, "is closed where it is not the last one open"));
-        }
-        rest = after;
-    }
-    open.pop().map(|name| (name, "is not closed"))
-}
-
-/// Tells whether nothing is left of `html`, which has no [`flaw`], once its tags were read: Telegram
-/// refuses that as empty.
-pub(crate) fn is_empty(html: &str) -> bool {
-    let mut parts = html.split('<');
-    let before = parts.next().unwrap_or_default();
-    let behind = parts.filter_map(|part| part.split_once('>')).map(|(_, text)| text);
-    std::iter::once(before).chain(behind).all(|text| text.trim().is_empty())
 }
 
 /// Lays out the default message.

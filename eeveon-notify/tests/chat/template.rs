@@ -60,6 +60,20 @@ fn html_that_telegram_would_refuse_is_found_when_it_is_read() {
         ("{{ title }}\n\n<b>{{ subject }}", 3, "`b` is not closed"),
         ("<b><i>{{ title }}</b></i>", 1, "`b` is closed where"),
         ("{{ title }}</i>", 1, "`i` is closed where"),
+        ("{{ title }}\n<span>x</span>", 2, "`span` lacks class=\"tg-spoiler\""),
+        ("{{ title }}<span class=\"red\">x</span>", 1, "`class` of `span` can only be \"tg-spoiler\""),
+        ("<b foo>{{ title }}</b>", 1, "`foo` is no name=\"value\""),
+        ("<b\tfoo=\"x\">{{ title }}</b>", 1, "`foo` is no attribute of `b`"),
+        ("<a href=>{{ title }}</a>", 1, "`href=` is no name=\"value\""),
+        ("<a href=\"x\"id=\"y\">{{ title }}</a>", 1, "`id` is no attribute of `a`"),
+        ("<a href=\"https://example.org>{{ title }}</a>", 1, "`href=\"https://example.org` is no name"),
+        ("<a \"x\">{{ title }}</a>", 1, "`\"x\"` is no name"),
+        ("<tg-emoji>x</tg-emoji> {{ title }}", 1, "`tg-emoji` lacks emoji-id"),
+        ("<tg-emoji emoji-id=\"smile\">x</tg-emoji> {{ title }}", 1, "`emoji-id` of `tg-emoji` is a number"),
+        ("<pre expandable>{{ title }}</pre>", 1, "`expandable` is no name"),
+        ("<blockquote cite=\"x\">{{ title }}</blockquote>", 1, "`cite` is no attribute of `blockquote`"),
+        ("<b>{{ title }}</b foo>", 1, "`b foo` is no tag"),
+        ("<b>{{ title }}<//b>", 1, "`/b` is no tag"),
         ("{{ title }}\n&nbsp;", 2, "`&` begins no entity"),
         ("{{ title }}\nR & D", 2, "`&` begins no"),
         ("{{ title }}\n{{ duration }} < 5", 2, "`<` begins no tag"),
@@ -75,7 +89,16 @@ fn html_that_telegram_would_refuse_is_found_when_it_is_read() {
         assert!(Template::parse("x", Markup::Plain, source).is_ok(), "{source}");
     }
     let good = "<b>{{ title }}</b> <a href=\"{{ link }}\">R &amp; D &#39;x&#x27;</a> <pre><code class=\"x\">{{ hint }}</code></pre>";
-    assert!(Template::parse("x", Markup::TelegramHtml, good).is_ok());
+    for good in [
+        good,
+        "<b >{{ title }}</b > <span  class=\"tg-spoiler\" >x</span><tg-spoiler>x</tg-spoiler>",
+        "<blockquote expandable>{{ title }}</blockquote><blockquote>x</blockquote>",
+        "<tg-emoji emoji-id='5368324170671202286'>x</tg-emoji> <code class='language-sh'>{{ title }}</code>",
+        "<a href=\"https://example.org/?a=1&b=it's\nx y\">{{ title }}</a>",
+    ] {
+        let read = Template::parse("x", Markup::TelegramHtml, good);
+        assert!(read.is_ok(), "{good}: {read:?}");
+    }
 }
 
 #[test]
@@ -219,6 +242,7 @@ fn what_a_service_would_refuse_is_not_sent_though_every_sample_was_fine() {
         (Markup::TelegramHtml, "{% if branch == 'main' %}{{ title }}{% endif %}"),
         (Markup::TelegramHtml, "<b>{% if branch == 'main' %}{{ title }}{% endif %}</b> "),
         (Markup::TelegramHtml, "{{ title }}{% if branch != 'main' %}<b>{% endif %}"),
+        (Markup::TelegramHtml, "<a href={% if branch == 'main' %}\"x\"{% endif %}>{{ title }}</a>"),
         (Markup::TelegramHtml, "{{ title }}{% if branch != 'main' %} R & D{% endif %}"),
     ] {
         let words = own_words(markup, source);
