@@ -51,6 +51,7 @@ use crate::{
     deploying::Ending,
     environment::Environment,
     home::Home,
+    notifying::Sender,
     render::{Line, Serving, Ui},
 };
 
@@ -173,7 +174,7 @@ async fn finish(app: &App, id: DeploymentId, stopped: Unable) -> Result<Exit, Un
         Ok(Some(exit))
     };
     let told = told.await.map_err(Unable::early)?;
-    notifying::deliver(app).await;
+    notifying::deliver(app, Sender::Anyone).await;
     told.ok_or(stopped)
 }
 
@@ -186,8 +187,12 @@ pub fn command_line() -> clap::Command {
 async fn act(app: &App, command: Command) -> Result<Exit, Unable> {
     notifying::courier(app).begin().await.map_err(|error| Unable::early(error.into()))?;
     settling::settle(app).await.map_err(Unable::early)?;
+    let sender = match &command {
+        Command::Notify(notify) => notify.sender(),
+        _ => Sender::Anyone,
+    };
     let result = carry_out(app, command).await;
-    notifying::deliver(app).await;
+    notifying::deliver(app, sender).await;
     match result {
         Ok(exit) => Ok(exit),
         Err(error) => {

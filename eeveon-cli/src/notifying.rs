@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use eeveon_core::{ProjectName, Secret, SystemClock};
 use eeveon_daemon::{
-    AddressBook, Addressees, Channel, Courier, Waiting, WaitsFor, courier::COMMAND_DELIVERS,
+    AddressBook, Addressees, Channel, Courier, Waiting, WaitsFor, control::Client, courier::COMMAND_DELIVERS,
 };
 use eeveon_notify::{Message, Notifier, NotifyError, Proxies};
 use jiff::Timestamp;
@@ -135,17 +135,29 @@ pub(crate) fn courier(app: &App) -> Courier {
     Courier::new(Arc::clone(&app.store), Arc::new(book), Arc::new(SystemClock), app.me.clone())
 }
 
-/// Delivers what there is to tell, for at most [`COMMAND_DELIVERS`]. What does not arrive is told, and is no
-/// reason for a command to fail.
-pub(crate) async fn deliver(app: &App) {
-    if let Err(error) = try_deliver(app).await {
+/// Who delivers what there is to tell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sender {
+    /// A daemon, if one works in this home: it may have secrets that this process has not.
+    Anyone,
+    /// This process.
+    Here,
+}
+
+/// Delivers what there is to tell, for at most [`COMMAND_DELIVERS`], where it falls to this process. What
+/// does not arrive is told, and is no reason for a command to fail.
+pub(crate) async fn deliver(app: &App, sender: Sender) {
+    if let Err(error) = try_deliver(app, sender).await {
         app.ui.warn(format!("notifications could not be delivered: {error}"));
     }
 }
 
-async fn try_deliver(app: &App) -> Result<(), CliError> {
+async fn try_deliver(app: &App, sender: Sender) -> Result<(), CliError> {
     let courier = courier(app);
     courier.drop_gone().await?;
+    if sender == Sender::Anyone && Client::connect(app.home.root()).await.is_some() {
+        return Ok(());
+    }
     if !courier.has_work().await? {
         return Ok(());
     }

@@ -52,6 +52,8 @@ pub enum Next {
         /// Not before.
         at: Timestamp,
     },
+    /// It was not sent, for this process lacks a secret: another one may have it, and need not wait.
+    Elsewhere,
     /// It is given up, and shown as such.
     Dead,
 }
@@ -71,6 +73,9 @@ pub fn after_failure(
     if error.retry() == Retry::Never || now >= last {
         return Next::Dead;
     }
+    if matches!(error, NotifyError::Secret { .. }) {
+        return Next::Elsewhere;
+    }
     let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
     let wait = patience.first.saturating_mul(doubled).min(patience.longest);
     // Three quarters to five quarters of it.
@@ -87,7 +92,7 @@ pub fn rest_after(next: Next, now: Timestamp, error: &NotifyError, patience: &Pa
     let asked = asked.and_then(|wait| now.saturating_add(wait).ok());
     match next {
         Next::Again { at } => Some(asked.map_or(at, |asked| asked.max(at))),
-        Next::Dead => asked,
+        Next::Elsewhere | Next::Dead => asked,
     }
 }
 

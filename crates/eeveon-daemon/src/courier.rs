@@ -23,6 +23,7 @@ use eeveon_core::{Clock, ProjectName, Untrusted};
 use eeveon_notify::{Event, Notifier, Patience, Route};
 use eeveon_store::{Letter, LetterFilter, LetterState, Owner, Store, StoreError};
 use jiff::Timestamp;
+use rest::Lacking;
 use trouble::Troubles;
 pub use trouble::{Doing, Trouble};
 
@@ -122,6 +123,8 @@ pub struct Courier {
     patience: Patience,
     /// What each channel was told last, as long as this process lives.
     told: Arc<Mutex<ToldBefore>>,
+    /// What this process lacks the secret of.
+    lacking: Arc<Mutex<Lacking>>,
     /// What keeps projects from being deployed, as long as this process lives.
     troubles: Arc<Mutex<Troubles>>,
 }
@@ -139,6 +142,7 @@ impl Courier {
             me,
             patience: Patience::default(),
             told: Arc::default(),
+            lacking: Arc::default(),
             troubles: Arc::default(),
         }
     }

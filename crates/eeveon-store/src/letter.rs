@@ -94,6 +94,12 @@ pub enum LetterEnd {
         /// Why it did not arrive.
         error: String,
     },
+    /// It was not even sent, for whoever was to send it lacks what others may have: it waits as before, and
+    /// no attempt is counted.
+    Unsent {
+        /// What is lacking.
+        error: String,
+    },
     /// It is given up.
     Dead {
         /// Why it did not arrive.
@@ -152,6 +158,18 @@ impl Letter {
         if sending {
             self.state = again.map_or(LetterState::Dead, |_| LetterState::Waiting);
             self.due_at = again.unwrap_or(self.due_at);
+            self.error = Some(error);
+        }
+        sending
+    }
+
+    /// Notes that it was not even sent, as if nobody had begun to. Returns whether somebody had; nothing is
+    /// changed if not.
+    pub(crate) fn unsend(&mut self, error: String) -> bool {
+        let sending = self.state == LetterState::Sending;
+        if sending {
+            self.state = LetterState::Waiting;
+            self.attempts = self.attempts.saturating_sub(1);
             self.error = Some(error);
         }
         sending

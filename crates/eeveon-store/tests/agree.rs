@@ -148,6 +148,7 @@ fn outbox_asks() -> impl Strategy<Value = Ask> {
         Just(LetterEnd::Delivered),
         (0..9_u64, any::<String>()).prop_map(|(due, error)| LetterEnd::Later { due_at: moment(due), error }),
         any::<String>().prop_map(|error| LetterEnd::Dead { error }),
+        any::<String>().prop_map(|error| LetterEnd::Unsent { error }),
     ];
     prop_oneof![
         1 => (0..9_u64, 0..9_u32).prop_map(|(after, limit)| Ask::Follow { after, limit }),

@@ -14,7 +14,8 @@ use serde::Serialize;
 use crate::{
     App, CliError, Exit,
     compose::Site,
-    config, notifying,
+    config,
+    notifying::{self, Sender},
     render::{Line, Table, age, count},
     situation,
 };
@@ -74,6 +75,14 @@ struct Undelivered {
 }
 
 impl Notify {
+    /// Returns who is to deliver when it ends: whoever wants a retry wants it from here.
+    pub(crate) fn sender(&self) -> Sender {
+        match self.what {
+            What::Retry(_) => Sender::Here,
+            What::Test(_) | What::List(_) | What::Drop(_) => Sender::Anyone,
+        }
+    }
+
     /// Runs the command.
     pub async fn run(self, app: &App) -> Result<Exit, CliError> {
         match self.what {

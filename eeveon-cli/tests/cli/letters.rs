@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::{
     notify::{OK, Service, append, events, secret, webhook},
+    running::{Daemon, eventually},
     sandbox::Sandbox,
 };
 
@@ -234,4 +235,42 @@ fn what_waits_outlives_a_project_file_that_cannot_be_reached() {
     assert!(drop.stderr.contains("0 messages forgotten"), "{drop}");
     fs::rename(&kept, &file).unwrap();
     assert_eq!(sandbox.run(&["status", "app", "--json"]).json()["messages"]["waiting"], 1);
+}
+
+/// A daemon may have the secrets that a shell has not: with one, only who asks for it sends.
+#[test]
+fn a_command_leaves_messages_to_a_daemon_unless_it_is_asked_to_send_them() {
+    let sandbox = Sandbox::new(&[("a", "1")]);
+    sandbox.init(&["--interval", "1h"]).expect_code(0);
+    let (service, down) = (Service::start(), Service::start());
+    append(&sandbox, "[[notify]]\nchannel = \"webhook\"\nurl = \"env:EEVEON_TEST_HOOK\"");
+    append(&sandbox, &format!("{}\nname = \"down\"", webhook(&down)));
+    down.answers("500 Down\r\n");
+    let with_secret = |args: &[&str]| {
+        let output = sandbox.command(args).env("EEVEON_TEST_HOOK", service.url("hook")).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let daemon = Daemon::start(&sandbox);
+    let ran = sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert!(!ran.stderr.contains("late") && !ran.stderr.contains("secret"), "{ran}");
+    let is_lacking = || {
+        let list = sandbox.run(&["notify", "list", "app", "webhook", "--json"]).json();
+        list[0]["error"].as_str().is_some_and(|it| it.contains("notify/secret"))
+    };
+    eventually("the daemon tries", is_lacking);
+    let said = with_secret(&["list"]);
+    assert!(events(&service).is_empty() && !said.contains("late"), "{said}");
+    eventually("it is sent by who was asked to", || {
+        with_secret(&["notify", "retry", "app"]);
+        events(&service).len() == 1
+    });
+    with_secret(&["notify", "test", "app", "webhook"]);
+    assert_eq!(events(&service), ["deployment.succeeded", "deployment.test"]);
+    drop(daemon);
+    // Without one every command sends, whatever another one lacked.
+    sandbox.commit("second", &[("a", "2")]);
+    let ran = sandbox.run(&["deploy", "app"]).expect_code(0);
+    assert!(ran.stderr.contains("lacks a secret"), "{ran}");
+    with_secret(&["list"]);
+    assert_eq!(events(&service).len(), 3);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eeveon_core::{CommitId, DeploymentId, ProjectName, Seq, Untrusted};
+use eeveon_core::{CommitId, DeploymentId, ProjectName, SecretError, Seq, Untrusted};
 use eeveon_notify::{
     Event, EventKind, Next, NotifyError, Patience, after_failure, coalesce, held_until, rest_after,
 };
@@ -25,7 +25,7 @@ fn down() -> NotifyError {
 fn wait(attempts: u32, error: &NotifyError, seed: u64) -> u64 {
     match after_failure(attempts, start(), start(), error, &Patience::default(), seed) {
         Next::Again { at } => at.duration_since(start()).as_secs().try_into().unwrap(),
-        Next::Dead => panic!("given up at once"),
+        Next::Elsewhere | Next::Dead => panic!("not tried again here"),
     }
 }
 
@@ -66,6 +66,13 @@ fn a_day_later_and_what_cannot_help_is_given_up() {
     assert_eq!(after(day, &down()), Next::Dead);
     let login = NotifyError::Login { channel: "x".to_owned(), answer: Untrusted::from("no") };
     assert_eq!(after(0, &login), Next::Dead);
+    let source = SecretError::Missing { at: "env:X".to_owned(), why: "is not set".to_owned() };
+    let lacking = NotifyError::Secret { channel: "x".to_owned(), source };
+    assert_eq!(after(day - 1, &lacking), Next::Elsewhere);
+    assert_eq!(after(day, &lacking), Next::Dead);
+    for next in [Next::Elsewhere, Next::Dead] {
+        assert_eq!(rest_after(next, start(), &lacking, &Patience::default()), None, "{next:?}");
+    }
 }
 
 #[test]
@@ -236,6 +243,7 @@ proptest! {
                 prop_assert!(next.duration_since(later(at)) <= SignedDuration::from_hours(1));
             }
             Next::Dead => prop_assert!(at >= 24 * 3600),
+            Next::Elsewhere => prop_assert!(false, "nothing is lacking here"),
         }
     }
 }

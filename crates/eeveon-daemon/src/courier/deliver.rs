@@ -71,6 +71,7 @@ impl Courier {
                 due.insert((letter.project, letter.channel));
             }
         }
+        due.retain(|channel| !self.lacks_still(channel));
         // Each channel by itself, also against other processes: none waits for a slow one.
         let rounds = due.into_iter().map(|(project, channel)| self.deliver_to(project, channel, stop));
         let mut sum = Round::default();
@@ -342,6 +343,12 @@ impl Courier {
             Next::Again { at } => {
                 round.delayed.push(told);
                 self.store.settle(letter.id, LetterEnd::Later { due_at: at, error: text }).await?;
+                Ok(false)
+            }
+            Next::Elsewhere => {
+                self.lacks_secret(project, channel.notifier.name());
+                round.delayed.push(told);
+                self.store.settle(letter.id, LetterEnd::Unsent { error: text }).await?;
                 Ok(false)
             }
             Next::Dead => {

@@ -1,16 +1,22 @@
 //! How long a channel is left alone after it failed. The wait belongs to the channel and not to the
-//! message that failed: whatever else waits for it waits as well, also in other processes.
+//! message that failed: whatever else waits for it waits as well, also in other processes. Only a secret
+//! that one process lacks is the business of no other.
+
+use std::{collections::BTreeMap, sync::PoisonError};
 
 use eeveon_core::{Durability, ProjectName};
 use eeveon_notify::Patience;
 use eeveon_store::StoreError;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Courier;
 
 /// The version of [`Rest`]'s form.
 const FORMAT: u32 = 1;
+
+/// How long a process that lacks a secret does not look for it again.
+const LACKS: SignedDuration = SignedDuration::from_mins(1);
 
 /// A channel is left alone. Its JSON form is stored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -76,6 +82,27 @@ impl Courier {
     ) -> Result<(), StoreError> {
         let value = rest.and_then(|rest| serde_json::to_string(&rest).ok());
         self.store.save_states(&[(key(project, channel), value)], Durability::Process).await
+    }
+}
+
+/// What this process lacks the secret of, and until when it does not look for it again.
+pub(super) type Lacking = BTreeMap<(ProjectName, String), Timestamp>;
+
+impl Courier {
+    /// Takes note that this process lacks the secret of a channel.
+    pub(super) fn lacks_secret(&self, project: &ProjectName, channel: &str) {
+        let until = self.clock.now().saturating_add(LACKS).unwrap_or(Timestamp::MAX);
+        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        lacking.insert((project.clone(), channel.to_owned()), until);
+    }
+
+    /// Tells whether this process lacked the secret of a channel a moment ago.
+    pub(super) fn lacks_still(&self, channel: &(ProjectName, String)) -> bool {
+        let now = self.clock.now();
+        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is longer than any can be was written by a clock that has been put right since.
+        lacking.retain(|_, until| now < *until && until.duration_since(now) <= LACKS);
+        lacking.contains_key(channel)
     }
 }
 

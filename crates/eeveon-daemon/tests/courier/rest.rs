@@ -95,6 +95,75 @@ async fn it_can_be_woken_unless_it_asked_for_its_rest() {
     }
 }
 
+/// What one process lacks another may have, and need not wait for it.
+#[tokio::test]
+async fn a_secret_that_one_process_lacks_bars_no_other_one() {
+    let scene = Scene::new().await;
+    scene.channels(&[("b", Route::default())]);
+    scene.mood("b", Some(Mood::Lacking));
+    scene.deployment("shop", failed()).await;
+    for _ in 0..9 {
+        work(&scene.courier()).await;
+    }
+    assert_eq!(scene.asked("b"), 9, "each process tries");
+    let letter = scene.all().await.remove(0);
+    assert_eq!((letter.state, letter.attempts), (LetterState::Waiting, 0));
+    assert!(letter.due_at <= scene.now() && letter.error.unwrap().contains("notify/secret"));
+    scene.mood("b", None);
+    work(&scene.courier()).await;
+    assert_eq!((scene.all().await.len(), scene.keys("b").len()), (0, 1));
+}
+
+/// Nor does it count once the secret is there and the service is not.
+#[tokio::test]
+async fn a_service_that_is_down_is_asked_as_if_no_secret_had_been_lacking() {
+    let scene = Scene::new().await;
+    scene.channels(&[("b", Route::default())]);
+    scene.mood("b", Some(Mood::Lacking));
+    scene.deployment("shop", failed()).await;
+    for _ in 0..9 {
+        work(&scene.courier()).await;
+    }
+    scene.mood("b", Some(Mood::Down));
+    work(&scene.courier()).await;
+    scene.mood("b", None);
+    // After ten seconds, a quarter more at most.
+    scene.later(13);
+    work(&scene.courier()).await;
+    assert_eq!(scene.keys("b").len(), 1);
+}
+
+/// The process itself looks again after a minute, and what nobody could send for too long is given up.
+#[tokio::test]
+async fn a_process_that_lacks_a_secret_looks_for_it_once_a_minute() {
+    let scene = Scene::new().await;
+    scene.channels(&[("b", Route::default())]);
+    scene.mood("b", Some(Mood::Lacking));
+    let courier = scene.courier();
+    scene.deployment("shop", failed()).await;
+    for (later, asked) in [(0, 1), (0, 1), (59, 1), (1, 2), (59, 2)] {
+        scene.later(later);
+        work(&courier).await;
+        assert_eq!(scene.asked("b"), asked);
+    }
+    // More messages are no reason to look more often, and another channel does not wait.
+    scene.channels(&[("a", Route::default()), ("b", Route::default())]);
+    scene.deployment("shop", succeeded()).await;
+    work(&courier).await;
+    assert_eq!((scene.asked("a"), scene.asked("b")), (1, 2));
+    scene.later(1);
+    work(&courier).await;
+    assert_eq!((scene.asked("b"), scene.letters(LetterState::Waiting).await), (3, 2));
+    // The scene gives everything up after an hour.
+    scene.later(3600);
+    work(&courier).await;
+    assert_eq!(scene.letters(LetterState::Dead).await, 2);
+    scene.mood("b", None);
+    scene.retry().await;
+    work(&courier).await;
+    assert_eq!(scene.keys("b").len(), 2);
+}
+
 #[tokio::test]
 async fn a_message_that_is_given_up_does_not_end_the_wait() {
     let scene = Scene::new().await;

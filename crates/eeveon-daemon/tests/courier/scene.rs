@@ -10,7 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use eeveon_core::{Clock, DeploymentId, Durability, Entry, Outcome, ProjectName, Record, Seq, Untrusted};
+use eeveon_core::{
+    Clock, DeploymentId, Durability, Entry, Outcome, ProjectName, Record, SecretError, Seq, Untrusted,
+};
 use eeveon_daemon::{AddressBook, Addressees, Channel, Courier, courier::FOLLOWER};
 use eeveon_notify::{EventKind, Message, Notifier, NotifyError, Patience, Route};
 use eeveon_store::{Letter, LetterFilter, LetterState, MemoryStore, Owner, Store};
@@ -27,6 +29,8 @@ pub(crate) enum Mood {
     Refusing,
     /// It asks to be left alone for so many seconds.
     Throttling(u64),
+    /// Whoever sends lacks its secret.
+    Lacking,
     /// It takes the message and never answers.
     Silent,
 }
@@ -78,7 +82,7 @@ impl Notifier for Fake {
             let mut heard = self.services.0.lock().unwrap();
             let mood = heard.moods.get(&self.name).copied();
             *heard.asked.entry(self.name.clone()).or_default() += 1;
-            if !matches!(mood, Some(Mood::Down | Mood::Refusing | Mood::Throttling(_))) {
+            if !matches!(mood, Some(Mood::Down | Mood::Refusing | Mood::Throttling(_) | Mood::Lacking)) {
                 let event = &message.event;
                 let message = Told {
                     key: message.key.clone(),
@@ -99,6 +103,10 @@ impl Notifier for Fake {
             Some(Mood::Throttling(seconds)) => {
                 let after = Some(Duration::from_secs(seconds));
                 Err(NotifyError::Throttled { channel, after, answer: Untrusted::from("slow down") })
+            }
+            Some(Mood::Lacking) => {
+                let source = SecretError::Missing { at: "env:B".to_owned(), why: "is not set".to_owned() };
+                Err(NotifyError::Secret { channel, source })
             }
             Some(Mood::Silent) => std::future::pending().await,
         }

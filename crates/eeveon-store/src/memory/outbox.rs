@@ -112,6 +112,7 @@ impl Outbox {
         let changed = match end {
             LetterEnd::Delivered => return self.remove(id),
             LetterEnd::Later { due_at, error } => self.change(id, |letter| letter.fail(Some(due_at), error)),
+            LetterEnd::Unsent { error } => self.change(id, |letter| letter.unsend(error)),
             LetterEnd::Dead { error } => self.change(id, |letter| letter.fail(None, error)),
         };
         if let Some(letter) = &changed {

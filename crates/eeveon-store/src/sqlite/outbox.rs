@@ -152,6 +152,7 @@ pub(super) fn settle(db: &Connection, id: u64, end: LetterEnd) -> Result<bool, T
     let changed = match end {
         LetterEnd::Delivered => return remove(db, id),
         LetterEnd::Later { due_at, error } => change(db, id, |letter| letter.fail(Some(due_at), error))?,
+        LetterEnd::Unsent { error } => change(db, id, |letter| letter.unsend(error))?,
         LetterEnd::Dead { error } => change(db, id, |letter| letter.fail(None, error))?,
     };
     if let Some(letter) = changed.as_ref().filter(|letter| letter.state == LetterState::Dead) {

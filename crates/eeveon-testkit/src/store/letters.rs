@@ -139,7 +139,8 @@ pub async fn a_letter_ends_as_it_was_settled(it: &dyn Subject) {
     let later = |second| LetterEnd::Later { due_at: moment(second), error: format!("try {second}") };
     let dead = || LetterEnd::Dead { error: "refused".into() };
     // Not begun.
-    for end in [later(5), dead()] {
+    let unsent = || LetterEnd::Unsent { error: "no secret".into() };
+    for end in [later(5), unsent(), dead()] {
         assert!(!store.settle(a, end).await.unwrap());
     }
     let before = find(&*store, a).await.unwrap();
@@ -153,6 +154,10 @@ pub async fn a_letter_ends_as_it_was_settled(it: &dyn Subject) {
         (LetterState::Waiting, moment(8), 1, Some("try 8"))
     );
     assert_eq!(waiting.created_at, moment(1));
+    store.begin_sending(a).await.unwrap().unwrap();
+    assert!(store.settle(a, unsent()).await.unwrap());
+    let as_before = Letter { error: Some("no secret".into()), ..waiting };
+    assert_eq!(find(&*store, a).await, Some(as_before), "no attempt is counted");
     store.begin_sending(a).await.unwrap().unwrap();
     assert!(store.settle(a, dead()).await.unwrap());
     let given_up = find(&*store, a).await.unwrap();
