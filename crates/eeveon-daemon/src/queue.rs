@@ -338,10 +338,6 @@ impl Queue {
     fn start(&mut self, decisions: &mut Vec<Decision>) {
         while !self.asleep && !self.saved.draining && self.saved.running.len() < self.limits.running.max(1) {
             let Some((place, overtakes)) = self.next_turn() else { return };
-            // Nor does anybody begin before it: it would never be alone.
-            if !self.may_run_beside(place) {
-                return;
-            }
             self.saved.overtakes = overtakes;
             let Some(mut lane) = self.saved.lanes.remove(place) else { return };
             let held = self.held(&lane.project);
@@ -355,31 +351,38 @@ impl Queue {
         }
     }
 
-    /// Tells whether the next request of a lane may run beside those that run. Going back always may.
-    fn may_run_beside(&self, place: usize) -> bool {
-        let next = self.saved.lanes.get(place).and_then(|lane| {
-            let place = lane.next(self.held(&lane.project))?;
-            lane.waiting.get(place)
-        });
-        next.is_some_and(|next| {
-            let mut all = self.running().map(|it| it.request).chain([next.request]);
-            next.ask.want.is_rollback()
-                || self.saved.running.is_empty()
-                || !all.any(|it| self.alone.contains(&it))
+    /// Tells whether a request may run beside those that run. Going back always may.
+    fn may_run_beside(&self, next: &Waiting) -> bool {
+        let mut all = self.running().map(|it| it.request).chain([next.request]);
+        next.ask.want.is_rollback()
+            || self.saved.running.is_empty()
+            || !all.any(|it| self.alone.contains(&it))
+    }
+
+    /// Returns what is next in each project of which nothing runs, with the place of its lane.
+    fn next_of_each(&self) -> impl Iterator<Item = (usize, &Waiting)> {
+        let lanes = self.saved.lanes.iter().enumerate();
+        let free = lanes.filter(|(_, lane)| !self.saved.running.contains_key(&lane.project));
+        free.filter_map(|(place, lane)| {
+            Some((place, lane.waiting.get(lane.next(self.held(&lane.project))?)?))
         })
     }
 
-    /// Says whose turn it is, and how often rollbacks went before others then.
+    /// Says whose turn it is, and how often rollbacks went before others then. None when nobody may begin.
     fn next_turn(&self) -> Option<(usize, u8)> {
-        let lanes = self.saved.lanes.iter().enumerate();
-        let mut free = lanes.filter(|(_, lane)| {
-            let may_start = lane.next(self.held(&lane.project)).is_some();
-            may_start && !self.saved.running.contains_key(&lane.project)
-        });
-        let first = free.clone().next()?.0;
-        let urgent = free.find(|(_, lane)| lane.is_urgent()).map_or(first, |(place, _)| place);
-        let overtakes = urgent != first && self.saved.overtakes < MOST_OVERTAKES;
-        Some(if overtakes { (urgent, self.saved.overtakes + 1) } else { (first, 0) })
+        let (first, next) = self.next_of_each().next()?;
+        let urgent = self.next_of_each().find(|(_, it)| it.ask.want.is_rollback()).map(|(place, _)| place);
+        let urgent = urgent.filter(|urgent| *urgent != first);
+        let (overtakes, may_begin) = (self.saved.overtakes, self.may_run_beside(next));
+        // Who waits for the end of another's run loses nothing meanwhile, but rollbacks that follow each
+        // other without end do not keep it waiting.
+        let waits_anyway = !may_begin && self.running().any(|it| !it.ask.want.is_rollback());
+        match urgent {
+            Some(urgent) if waits_anyway => Some((urgent, overtakes)),
+            Some(urgent) if overtakes < MOST_OVERTAKES => Some((urgent, overtakes + 1)),
+            // Nor does anybody else begin before it: it would never be alone.
+            _ => may_begin.then_some((first, 0)),
+        }
     }
 
     /// Returns the place in line of a request that waits, from 1: projects take turns.

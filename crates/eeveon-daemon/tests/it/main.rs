@@ -23,4 +23,5 @@ mod queue;
 mod queue_properties;
 mod runtime;
 mod schedule;
+mod suspects;
 mod window;

@@ -7,35 +7,6 @@ use eeveon_daemon::{
 
 use crate::common::{ask, commit, project, push, rollback};
 
-#[test]
-fn what_died_twice_runs_alone_so_that_nobody_else_dies_of_it() {
-    let mut queue = queue(3);
-    let started = |decisions: Vec<Decision>| -> Vec<u64> {
-        let start = |it| if let Decision::Start(start) = it { Some(start.request.0) } else { None };
-        decisions.into_iter().filter_map(start).collect()
-    };
-    for name in ["innocent", "poison"] {
-        queue.handle(Event::Asked(push(name, 1, 0)));
-    }
-    let mut begun = Vec::new();
-    for _ in 0..2 {
-        queue = Queue::load(&queue.save().unwrap(), Limits { running: 3, ..Limits::default() }).unwrap();
-        begun = started(queue.handle(Event::Restarted));
-    }
-    assert_eq!(begun, [1], "one after the other");
-    // Nobody else begins meanwhile, except who goes back.
-    assert_eq!(started(queue.handle(Event::Asked(push("other", 1, 0)))), [0; 0]);
-    assert_eq!(started(queue.handle(Event::Asked(rollback("back")))), [4]);
-    assert_eq!(started(queue.handle(Event::Ended(RequestId(1)))), [0; 0], "it waits until it is alone");
-    assert_eq!(started(queue.handle(Event::Ended(RequestId(4)))), [2]);
-    // It dies once more, and the others go on.
-    queue = Queue::load(&queue.save().unwrap(), Limits { running: 3, ..Limits::default() }).unwrap();
-    let decisions = queue.handle(Event::Restarted);
-    let aside = Decision::Told { request: RequestId(2), fate: Fate::SetAside { deaths: 3 } };
-    assert!(decisions.contains(&aside), "{decisions:?}");
-    assert_eq!(started(decisions), [3]);
-}
-
 fn queue(running: usize) -> Queue {
     Queue::new(Limits { running, ..Limits::default() })
 }

@@ -144,6 +144,15 @@ impl Model {
             let runs_alone = queue.running().any(|it| it.deaths + 1 >= MOST_DEATHS);
             let is_full = self.running.len() == limits.running;
             assert!(!idle || is_full || waits_alone || runs_alone, "a place is free and somebody waits");
+            // Going back waits for nobody but others that go back.
+            let goes_back = queue.waiting().any(|waiting| {
+                let project = &waiting.ask.project;
+                waiting.ask.want.is_rollback()
+                    && self.may_start(waiting.request, project)
+                    && !self.running.contains_key(project)
+            });
+            let others_run = queue.running().any(|it| !it.ask.want.is_rollback());
+            assert!(!goes_back || is_full || !others_run, "a place is free and going back waits");
         }
         let held = &self.held;
         self.waited.retain(|project, _| {
