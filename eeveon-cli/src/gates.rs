@@ -20,6 +20,9 @@ use crate::{
 /// Whether the project deploys by itself at all.
 const AUTOMATIC: &str = "automatic";
 
+/// Whether another project's deployment runs alone.
+const ALONE: &str = "alone";
+
 /// Whether something is tried again later.
 const RETRY: &str = "retry";
 
@@ -58,6 +61,7 @@ pub(crate) async fn of_project(app: &App, site: &Site) -> Result<Vec<GateState>,
         automatic_gate(app, site).await?,
         window_gate(app, site).await,
         retry_gate(app, site).await,
+        alone_gate(app, site).await,
     ])
 }
 
@@ -169,6 +173,14 @@ async fn retry_gate(app: &App, site: &Site) -> GateState {
     match overview.paused.into_iter().find(|(name, _)| *name == site.name) {
         Some((_, why)) => gate(RETRY, false, &why),
         None => gate(RETRY, true, "nothing waits to be tried again"),
+    }
+}
+
+/// Whether a working daemon begins nothing because a deployment runs alone, or is about to.
+async fn alone_gate(app: &App, site: &Site) -> GateState {
+    match queue::Alone::of(app).await {
+        Some(alone) => gate(ALONE, alone.runs && alone.project == site.name, &alone.words()),
+        None => gate(ALONE, true, "no deployment runs alone because its process died twice"),
     }
 }
 

@@ -87,6 +87,10 @@ pub struct Overview {
     pub waiting: Vec<(ProjectName, RequestId)>,
     /// Requests that are carried out.
     pub running: Vec<(ProjectName, RequestId)>,
+    /// The request that runs alone because its process died twice, or is next and waits until it would be
+    /// alone. Meanwhile nothing else begins, except what goes back.
+    #[serde(default)]
+    pub alone: Option<(ProjectName, RequestId)>,
     /// Requests that were set aside.
     pub aside: Vec<(ProjectName, RequestId)>,
     /// Projects that may not start now, and why.

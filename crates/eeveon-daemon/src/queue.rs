@@ -422,6 +422,15 @@ impl Queue {
         self.saved.running.values()
     }
 
+    /// Returns what runs alone because its process died twice, or is next and waits until it would be
+    /// alone. Meanwhile nobody else begins, except who goes back.
+    pub fn alone(&self) -> Option<(&ProjectName, RequestId)> {
+        let runs = self.running().find(|it| self.alone.contains(&it.request));
+        let runs = runs.map(|it| (&it.ask.project, it.request));
+        let waits = || self.next_of_each().next().filter(|(_, next)| !self.may_run_beside(next));
+        runs.or_else(|| waits().map(|(_, next)| (&next.ask.project, next.request)))
+    }
+
     /// Returns what was set aside, the oldest first.
     pub fn aside(&self) -> impl Iterator<Item = &Waiting> {
         self.saved.aside.iter()

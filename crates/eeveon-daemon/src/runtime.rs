@@ -409,6 +409,7 @@ impl Daemon {
             projects: self.projects.len(),
             waiting: self.queue.waiting().map(|it| pair(&it.ask, it.request)).collect(),
             running: self.queue.running().map(|it| pair(&it.ask, it.request)).collect(),
+            alone: self.queue.alone().map(|(project, request)| (project.clone(), request)),
             aside: self.queue.aside().map(|it| pair(&it.ask, it.request)).collect(),
             held: self.held.clone().into_iter().collect(),
             unseen: self.unseen.clone().into_iter().collect(),

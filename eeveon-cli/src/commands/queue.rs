@@ -94,6 +94,37 @@ pub(crate) async fn rows(app: &App, project: Option<&ProjectName>) -> Result<Vec
     Ok(all.filter(|it| project.is_none_or(|project| *project == it.project)).collect())
 }
 
+/// The request that runs alone because its process died twice, or is next and waits until it would be alone.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    pub(crate) project: ProjectName,
+    pub(crate) request: RequestId,
+    /// Whether it runs.
+    pub(crate) runs: bool,
+}
+
+impl Alone {
+    /// Returns that request, if a daemon works that has one.
+    pub(crate) async fn of(app: &App) -> Option<Self> {
+        let overview = Client::connect(app.home.root()).await?.overview().await.ok()?;
+        let (project, request) = overview.alone?;
+        let runs = overview.running.iter().any(|(_, running)| *running == request);
+        Some(Self { project, request, runs })
+    }
+
+    /// Tells whether a request waits for it. Going back does not.
+    pub(crate) fn keeps(&self, row: &Row) -> bool {
+        row.state == "waiting" && row.request != self.request && !row.want.is_rollback()
+    }
+
+    /// Says what it is, why, and what follows.
+    pub(crate) fn words(&self) -> String {
+        let what = if self.runs { "runs alone" } else { "waits until nothing else runs, to run alone" };
+        let Self { project, request, .. } = self;
+        format!("request {request} of {project} {what}, as its process died twice: all other projects wait")
+    }
+}
+
 impl Queue {
     /// Runs the command.
     pub async fn run(self, app: &App) -> Result<Exit, CliError> {
@@ -116,17 +147,32 @@ async fn list(app: &App) -> Result<Exit, CliError> {
         app.ui.note(Line::new("nothing waits"));
         return Ok(Exit::Done);
     }
+    let alone = Alone::of(app).await;
     let mut table = Table::new(&["REQUEST", "PROJECT", "WHAT", "BY", "STATE"]);
     for it in rows {
+        let is_alone = alone.as_ref().is_some_and(|alone| alone.request == it.request);
+        let keeper = alone.as_ref().filter(|alone| alone.keeps(&it));
         table.row(vec![
             Line::new(it.request.to_string()),
             Line::new(it.project.as_str()),
             Line::new(wanted(&it.want)),
             Line::new(it.actor.label().for_terminal()),
             match it.state {
+                "running" if is_alone => Line::default().warn("runs alone, as its process died twice"),
                 "running" => Line::default().good("runs"),
                 "interrupted" => Line::default().warn("interrupted; the next daemon goes on"),
-                "waiting" => Line::new("waits"),
+                "waiting" if is_alone => {
+                    Line::default().warn("waits until nothing else runs, as its process died twice")
+                }
+                "waiting" => match keeper {
+                    Some(Alone { request, runs: true, .. }) => {
+                        Line::new(format!("waits for request {request}, which runs alone"))
+                    }
+                    Some(Alone { request, .. }) => {
+                        Line::new(format!("waits for request {request}, which is to run alone"))
+                    }
+                    None => Line::new("waits"),
+                },
                 _ => Line::default().bad(format!("set aside after {}", count(u64::from(it.deaths), "death"))),
             },
         ]);

@@ -39,6 +39,8 @@ pub(crate) struct ProjectStatus {
     held: Option<String>,
     /// Requests that wait, run, or were set aside.
     requests: Vec<queue::Row>,
+    /// What keeps its requests waiting because it runs alone, or why its own does.
+    alone: Option<String>,
     /// Messages that have not arrived.
     messages: Messages,
     /// Why what is live is told as it was recorded, and could not be looked at.
@@ -110,6 +112,8 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         Err(error) => (recorded(app, name).await?, Some(error.to_string()), error.exit()),
     };
     let open = view::open_deployments(app, name).await?;
+    let requests = queue::rows(app, Some(name)).await?;
+    let alone = alone(app, &requests).await;
     let mut status = ProjectStatus {
         project: name.clone(),
         live,
@@ -118,7 +122,8 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         automatic: Some(app.store.automatic(name).await?.is_none()),
         frozen: frozen(app, name).await?,
         held,
-        requests: queue::rows(app, Some(name)).await?,
+        requests,
+        alone,
         messages: messages(app, name).await?,
         error,
         exit,
@@ -133,6 +138,16 @@ pub(crate) async fn status_of(app: &App, name: &ProjectName) -> Result<ProjectSt
         }
     }
     Ok(status)
+}
+
+/// Returns what keeps some of these requests waiting because it runs alone, or why one of them does.
+async fn alone(app: &App, requests: &[queue::Row]) -> Option<String> {
+    if requests.is_empty() {
+        return None;
+    }
+    let alone = queue::Alone::of(app).await?;
+    let concerns = |it: &queue::Row| it.request == alone.request || alone.keeps(it);
+    requests.iter().any(concerns).then(|| alone.words())
 }
 
 /// Returns what serves.
@@ -276,6 +291,10 @@ fn row(status: ProjectStatus, now: Timestamp) -> Vec<Line> {
     let state = match waits {
         0 => state,
         _ => state.plain(format!("; {} in line", count(waits as u64, "request"))),
+    };
+    let state = match &status.alone {
+        Some(alone) => state.warn(format!("; {alone}")),
+        None => state,
     };
     let state = match aside {
         0 => state,

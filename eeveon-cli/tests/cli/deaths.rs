@@ -4,7 +4,10 @@ use std::fs;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{running::Daemon, sandbox::Sandbox};
+use crate::{
+    running::{Daemon, eventually},
+    sandbox::Sandbox,
+};
 
 /// A project whose build waits for the test, in the middle of a deployment of the second commit.
 fn in_mid_build() -> (Sandbox, std::process::Child, fs::File) {
@@ -111,4 +114,51 @@ fn a_commit_that_kills_its_daemon_three_times_is_put_aside_whoever_asks_for_it()
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     daemon.hears("succeeded");
     assert_eq!(sandbox.live("a").as_deref(), Some("3"));
+}
+
+#[test]
+fn who_waits_for_what_runs_alone_is_told_so() {
+    let sandbox = Sandbox::with_project(&[("a", "1")]);
+    let (repo, path) = (sandbox.repo(), sandbox.path().join("later"));
+    let (repo, path) = (repo.to_str().unwrap(), path.to_str().unwrap());
+    sandbox.run(&["init", "--repo", repo, "--name", "later", "--path", path]).expect_code(0);
+    let fifo = sandbox.path().join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+        .unwrap();
+    // Builds last until the test lets go of it.
+    let _gate = fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+    for name in ["app", "later"] {
+        let file = sandbox.home().join(format!("projects/{name}.toml"));
+        let build = format!("[build]\ncommands = [\"cat {}\"]\n", fifo.display());
+        let text = fs::read_to_string(&file).unwrap().replacen("[build]\n", &build, 1);
+        fs::write(&file, text).unwrap();
+    }
+    let row = |name: &str| {
+        let rows = sandbox.run(&["queue", "--json"]).json();
+        rows.as_array().unwrap().iter().find(|it| it["project"] == name).cloned().unwrap_or_default()
+    };
+    let runs = |deaths| {
+        eventually("app runs", || {
+            let app = row("app");
+            app["state"] == "running" && app["deaths"] == deaths
+        })
+    };
+    for deaths in 0..2 {
+        let _killed = Daemon::start(&sandbox);
+        runs(deaths);
+    }
+    let _daemon = Daemon::start(&sandbox);
+    runs(2);
+    eventually("later waits", || row("later")["state"] == "waiting");
+    let request = row("app")["request"].to_string();
+    let alone = format!("request {request} of app runs alone, as its process died twice");
+    for (name, gate) in [("later", "shut  alone"), ("app", "open  alone")] {
+        let why = sandbox.run(&["why", name]).expect_code(0);
+        assert!(why.stdout.lines().any(|it| it.contains(gate) && it.contains(&alone)), "{why}");
+        let status = sandbox.run(&["status", name]).expect_code(0);
+        assert!(status.stdout.contains(&alone), "{status}");
+    }
+    let queue = sandbox.run(&["queue"]).expect_code(0);
+    assert!(queue.stdout.contains("runs alone, as its process died twice"), "{queue}");
+    assert!(queue.stdout.contains(&format!("waits for request {request}, which runs alone")), "{queue}");
 }

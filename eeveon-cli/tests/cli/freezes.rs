@@ -77,6 +77,7 @@ fn every_gate_is_listed_with_its_state() {
         "automatic",
         "window",
         "retry",
+        "alone",
         "queue",
         "dependency",
         "something new",

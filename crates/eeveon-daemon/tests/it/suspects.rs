@@ -44,14 +44,18 @@ fn what_died_twice_runs_alone_so_that_nobody_else_dies_of_it() {
     // Nobody else begins meanwhile, except who goes back.
     assert_eq!(asked(&mut queue, push("other", 1, 0)), [0; 0]);
     assert_eq!(asked(&mut queue, rollback("back")), [4]);
+    assert_eq!(queue.alone(), Some((&project("first"), RequestId(1))), "it runs");
     assert_eq!(ended(&mut queue, 1), [0; 0], "it waits until it is alone");
+    assert_eq!(queue.alone(), Some((&project("second"), RequestId(2))), "it waits");
     assert_eq!(ended(&mut queue, 4), [2]);
+    assert_eq!(queue.alone(), Some((&project("second"), RequestId(2))), "it runs");
     // It dies once more, and the others go on.
     queue = Queue::load(&queue.save().unwrap(), Limits { running: 3, ..Limits::default() }).unwrap();
     let decisions = queue.handle(Event::Restarted);
     let aside = Decision::Told { request: RequestId(2), fate: Fate::SetAside { deaths: 3 } };
     assert!(decisions.contains(&aside), "{decisions:?}");
     assert_eq!(started(&decisions), [3]);
+    assert_eq!(queue.alone(), None);
 }
 
 #[test]
