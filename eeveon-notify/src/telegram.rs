@@ -104,6 +104,17 @@ impl Telegram {
             }
             // A token that does not look like one is no address to Telegram.
             404 => Err(NotifyError::Login { channel, answer: answer.shown() }),
+            // Something between may have answered in its place.
+            200..=299 => {
+                match answer.json.as_ref().and_then(|body| body.get("ok")).and_then(Value::as_bool) {
+                    Some(true) => Ok(()),
+                    Some(false) => Err(NotifyError::Refused { channel, answer: answer.shown() }),
+                    None => {
+                        let why = "it answered without saying whether it agrees".to_owned();
+                        Err(NotifyError::Unreachable { channel, why })
+                    }
+                }
+            }
             _ => answer.accepted(&channel),
         }
     }

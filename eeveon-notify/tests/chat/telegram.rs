@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use eeveon_core::Diagnose as _;
 use eeveon_notify::{EventKind, Markup, Message, Notifier, NotifyError, Telegram, TelegramConfig, Templates};
 use eeveon_testkit::notify::{self, Mood, Received, Reply, Rig as _, Service, event};
 use serde_json::{Value, json};
@@ -191,5 +192,31 @@ fn the_reader_refuses_what_telegram_refuses() {
         ["<b>a", "a</b>", "<b><i>a</b></i>", "<p>a</p>", "a & b", "a < b", "&nbsp;", "<code><b>a</b></code>"]
     {
         assert!(parse(bad).is_err(), "{bad}");
+    }
+}
+
+/// Something between may answer in its place, and a message that is believed to be there is not sent again.
+#[tokio::test]
+async fn only_telegram_s_own_word_for_it_is_believed() {
+    for (body, code) in [
+        (r#"{"ok":true,"result":{}}"#, None),
+        (r#"{"ok":false,"description":"no"}"#, Some("notify/refused")),
+        (r#"{"result":{}}"#, Some("notify/unreachable")),
+        ("<html>Welcome to the hotel</html>", Some("notify/unreachable")),
+        ("", Some("notify/unreachable")),
+    ] {
+        let service = Service::start(move |_| Reply::new(200, body)).await;
+        let config = TelegramConfig {
+            token: credential("env:TOKEN"),
+            chat: "-1001".to_owned(),
+            thread: None,
+            url: Some(service.url("")),
+        };
+        let setup = setup("telegram", &[("TOKEN", TOKEN)], Templates::default());
+        let telegram = Telegram::new(setup, config).unwrap();
+        let sent = telegram.notify(&Message::of(event(EventKind::Succeeded))).await;
+        for result in [sent, telegram.check().await.map(drop)] {
+            assert_eq!(result.err().map(|it| it.code()), code, "{body}");
+        }
     }
 }
