@@ -110,7 +110,11 @@ impl Courier {
             },
             // Nobody is left to be told.
             Ok(None) => self.forget(&project, &channel).await.map(|()| Round::default()),
-            Err(why) => Ok(Round { delayed: vec![(project.clone(), channel, why)], ..Round::default() }),
+            Err(why) => {
+                let delayed = vec![(project.clone(), channel.clone(), why)];
+                let round = Round { delayed, ..Round::default() };
+                self.left(&project, &channel, round, WaitsFor::Another).await
+            }
         };
         self.store.release(&lease).await?;
         result

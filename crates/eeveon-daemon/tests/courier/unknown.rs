@@ -28,6 +28,8 @@ async fn what_cannot_be_addressed_waits_until_it_can_and_a_gone_project_tells_no
     let round = courier.deliver(&CancellationToken::new()).await.unwrap();
     assert_eq!(round.delayed.len(), 1, "{round:?}");
     assert!(round.delayed[0].2.contains("line 3"), "{round:?}");
+    let waiting: Vec<_> = round.waiting.iter().map(|it| (it.channel.as_str(), it.count)).collect();
+    assert_eq!(waiting, [(UNKNOWN, 1)], "beside the one that is told with the reason");
     assert!(courier.has_work().await.unwrap(), "it is said again");
     scene.unreadable(false);
     work(&courier).await;
