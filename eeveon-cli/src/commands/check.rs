@@ -1,9 +1,11 @@
 //! `check`: the doctor. Looks at everything a deploy needs; each finding says what to do.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use eeveon_core::{Class, Deployer as _, Diagnose, Failure, ProjectName, Release, ReleaseNumber, Stage};
-use eeveon_daemon::{DaemonError, Edge, Graph};
-use eeveon_store::{Letter, LetterState};
+use eeveon_daemon::{DaemonError, Edge, Graph, courier::FOLLOWER};
+use eeveon_store::{Letter, LetterFilter, LetterState};
 use futures::future::join_all;
 use serde::Serialize;
 
@@ -82,6 +84,9 @@ impl Check {
         for project in &projects {
             let found = check_project(app, project).await;
             findings.extend(found.into_iter().map(|finding| finding.of(project)));
+        }
+        if self.name.is_none() {
+            findings.extend(left_behind(app, &projects).await?);
         }
         if app.ui.json {
             app.ui.json(&findings)?;
@@ -262,6 +267,20 @@ async fn messages(app: &App, name: &ProjectName, known: Option<&[String]>) -> Op
         }
     };
     Some(Finding::bad("messages", Class::Failed, message, hint))
+}
+
+/// Counts the messages that were given up of what is none of the `projects` any more.
+async fn left_behind(app: &App, projects: &[ProjectName]) -> Result<Vec<Finding>, CliError> {
+    let state = Some(LetterState::Dead);
+    let dead = LetterFilter { follower: FOLLOWER.to_owned(), state, ..LetterFilter::default() };
+    let of = app.store.letters(&dead).await?.into_iter().map(|letter| letter.project);
+    let removed: BTreeSet<ProjectName> = of.filter(|project| !projects.contains(project)).collect();
+    let mut findings = Vec::new();
+    for project in &removed {
+        let found = messages(app, project, Some(&[])).await;
+        findings.extend(found.map(|finding| finding.of(project)));
+    }
+    Ok(findings)
 }
 
 async fn source(app: &App, site: &Site) -> Finding {

@@ -306,7 +306,7 @@ fn list(app: &App, mail: &Mail) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     if rows.is_empty() {
-        app.ui.note(Line::new("every message has arrived"));
+        app.ui.note(Line::new("nothing is on its way"));
         return Ok(Exit::Done);
     }
     let now = Timestamp::now();

@@ -71,7 +71,7 @@ fn a_channel_nobody_knows_is_answered_with_those_there_are() {
         assert!(ran.stderr.contains("`webhook`, `second`"), "{ran}");
     }
     let ran = sandbox.run(&["notify", "list", "app", "second"]).expect_code(0);
-    assert!(ran.stderr.contains("every message has arrived"), "{ran}");
+    assert!(ran.stderr.contains("nothing is on its way"), "{ran}");
 }
 
 #[test]
@@ -104,9 +104,16 @@ fn what_a_removed_project_left_can_be_dropped() {
     service.answers("400 Never\r\n");
     sandbox.run(&["deploy", "app"]).expect_code(0);
     sandbox.run(&["remove", "app", "--yes"]).expect_code(0);
+    let check = sandbox.run(&["check"]).expect_code(10);
+    assert!(
+        check.stdout.contains("app messages") && check.stdout.contains("1 message did not arrive"),
+        "{check}"
+    );
+    assert!(check.stdout.contains("`ee-deploy notify drop app`"), "{check}");
     let drop = sandbox.run(&["notify", "drop", "app"]).expect_code(0);
     assert!(drop.stderr.contains("1 message forgotten"), "{drop}");
     sandbox.run(&["notify", "drop", "app"]).expect_code(2);
+    assert!(!sandbox.run(&["check"]).stdout.contains("did not arrive"));
 }
 
 /// What serves does not depend on whether somebody made a mistake in a file.
