@@ -7,8 +7,7 @@ use std::{
 };
 
 use eeveon_core::{
-    Class, Diagnose, EngineError, Failure, InvalidName, ProjectName, Retry, SecretError, Stage,
-    StepError,
+    Class, Diagnose, EngineError, Failure, InvalidName, ProjectName, Retry, SecretError, Stage, StepError,
 };
 
 use crate::{config::ConfigError, exit::Exit};
