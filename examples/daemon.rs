@@ -87,6 +87,7 @@ impl World for Shop {
             again: outcome.is_err(),
             failure: None,
             in_use: false,
+            goes_on: false,
         }
     }
 

@@ -21,7 +21,6 @@ use eeveon_daemon::{
     Unusable, Want, Watch, World,
 };
 use eeveon_source::{RepoUrl, SourceError, forge};
-use eeveon_store::KnownRelease;
 use jiff::Timestamp;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -164,12 +163,14 @@ impl Watching {
         })
     }
 
+    /// Does what was asked for. Returns as well whether a delivery told of a commit that the repository did
+    /// not show yet when another one was deployed.
     async fn deploy(
         &self,
         start: &Start,
         stop: &CancellationToken,
         opened: Arc<watch::Sender<Option<DeploymentId>>>,
-    ) -> Result<Ending, CliError> {
+    ) -> Result<(Ending, bool), CliError> {
         let name = &start.ask.project;
         let mut app =
             App { interrupted: stop.clone(), concerned: Arc::default(), opened, ..self.app.clone() };
@@ -219,7 +220,7 @@ impl Watching {
                 }
                 .await;
                 held.give_back().await;
-                return ending;
+                return ending.map(|ending| (ending, false));
             }
         }
         let ending = match deploying::deploy(&app, &site, &wish).await {
@@ -230,11 +231,18 @@ impl Watching {
             }
             ending => ending?,
         };
-        match (&ending, told_of(start, &site)) {
-            (Ending::Unchanged(live), Some(commit)) if is_unseen(&app, &site, live, commit).await? => {
-                Err(CliError::NotShown { what: format!("commit {}", commit.short()) })
-            }
-            _ => Ok(ending),
+        let found = match &ending {
+            Ending::Unchanged(live) => &live.release.revision.commit,
+            Ending::Closed(deployment) => &deployment.release.revision.commit,
+            Ending::Parked(_) | Ending::NotOpened(_) => return Ok((ending, false)),
+        };
+        let unseen = match told_of(start, &site) {
+            Some(commit) if is_unseen(&app, &site, found, commit).await? => commit,
+            _ => return Ok((ending, false)),
+        };
+        match ending {
+            Ending::Unchanged(_) => Err(CliError::NotShown { what: format!("commit {}", unseen.short()) }),
+            ending => Ok((ending, true)),
         }
     }
 }
@@ -249,10 +257,10 @@ fn told_of<'a>(start: &'a Start, site: &Site) -> Option<&'a CommitId> {
     }
 }
 
-/// Tells whether nothing is known here of a commit that was told of, though nothing was new: what was asked
-/// does not know yet what the forge tells.
-async fn is_unseen(app: &App, site: &Site, live: &KnownRelease, commit: &CommitId) -> Result<bool, CliError> {
-    if live.release.revision.commit == *commit || !matches!(site.mirror.parents(commit), Ok(None)) {
+/// Tells whether nothing is known here of a commit that was told of, though `found` is the newest: what was
+/// asked does not know yet what the forge tells.
+async fn is_unseen(app: &App, site: &Site, found: &CommitId, commit: &CommitId) -> Result<bool, CliError> {
+    if found == commit || !matches!(site.mirror.parents(commit), Ok(None)) {
         return Ok(false);
     }
     let releases = app.store.releases(&site.name).await?;
@@ -356,8 +364,9 @@ impl World for Watching {
             }
         };
         let (done, words) = match ending {
-            Ok(ending) => {
+            Ok((ending, goes_on)) => {
                 let (mut done, words) = summed_up(ending);
+                done.goes_on = goes_on;
                 // What was looked at, also if what serves is left as it is.
                 if let (Want::Newest { commit: Some(commit), .. }, None) = (&start.ask.want, done.deployment)
                 {
@@ -446,13 +455,22 @@ fn summed_up(ending: Ending) -> (Done, String) {
         commit: Some(deployment.release.revision.commit.clone()),
         failure: None,
         in_use: false,
+        goes_on: false,
     };
     (done, words)
 }
 
 /// What came of carrying out a request of which nothing came.
 fn nothing() -> Done {
-    Done { deployment: None, commit: None, went_live: false, again: false, failure: None, in_use: false }
+    Done {
+        deployment: None,
+        commit: None,
+        went_live: false,
+        again: false,
+        failure: None,
+        in_use: false,
+        goes_on: false,
+    }
 }
 
 /// Tells whether what kept a request from coming to a deployment may be over by itself later: somebody

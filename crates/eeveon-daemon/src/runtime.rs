@@ -393,8 +393,16 @@ impl Daemon {
             return self.follow_on().await;
         }
         self.paused.remove(&ask.project);
+        let once_more = (done.goes_on && !running.stopping).then_some(ask);
         self.done.insert(request, done);
-        self.event(Event::Ended(request)).await?;
+        let ended = self.queue.handle(Event::Ended(request));
+        self.decided.extend(ended);
+        // Saved together, so that a death in between forgets neither.
+        if let Some(ask) = once_more {
+            let asked = self.queue.handle(Event::Asked(ask));
+            self.decided.extend(asked);
+        }
+        self.save_and_act().await?;
         self.follow_on().await
     }
 

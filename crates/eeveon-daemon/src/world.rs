@@ -80,6 +80,10 @@ pub struct Done {
     /// the project is free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_use: bool,
+    /// Whether whoever asked told of a commit that was not there yet when another one was deployed: the
+    /// same is asked for once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
 }
 
 /// What the daemon is put into: everything it cannot do itself.

@@ -139,6 +139,28 @@ fn a_commit_that_the_repository_does_not_show_yet_is_waited_for() {
 }
 
 #[test]
+fn a_repository_that_is_two_commits_behind_the_forge_is_asked_again() {
+    let sandbox = project("1h");
+    sandbox.configure("source.poll = false");
+    sandbox.run(&["deploy", "app"]).expect_code(0);
+    let daemon = Daemon::start(&sandbox);
+    let shown = sandbox.run(&["webhook", "show", "app", "--provider", "gitlab", "--json"]).json();
+    let second = sandbox.commit("second", &[("a", "2")]);
+    let third = sandbox.commit("third", &[("a", "3")]);
+    sandbox.git(&["checkout", "-q", "--detach"]);
+    sandbox.git(&["update-ref", "refs/heads/main", &second]);
+    // The forge tells of the third.
+    let answer = daemon.pushes("app", shown["secret"].as_str().unwrap(), "1", &sandbox);
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    daemon.hears("release 2 succeeded");
+    daemon.hears("cli/not-shown");
+    // It is tried again by itself; nobody looks, and nobody tells again.
+    sandbox.git(&["update-ref", "refs/heads/main", &third]);
+    daemon.hears("release 3 succeeded");
+    assert_eq!(sandbox.live("a").as_deref(), Some("3"));
+}
+
+#[test]
 fn a_tag_that_the_repository_does_not_show_yet_is_waited_for() {
     let sandbox = project("1h");
     sandbox.configure("source.poll = false");

@@ -125,6 +125,7 @@ impl World for Fake {
                     again: true,
                     failure: None,
                     in_use: true,
+                    goes_on: false,
                 };
             }
             let (tell, told) = oneshot::channel();
@@ -159,6 +160,7 @@ impl World for Fake {
             again: matches!(ending, Ending::Later | Ending::NotNow),
             failure: None,
             in_use: false,
+            goes_on: false,
         }
     }
 
